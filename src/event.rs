@@ -1,0 +1,119 @@
+//! What happens out of the caller's sight, for logs and metrics.
+
+use std::time::Duration;
+
+use crate::error::{Error, StoreError};
+use crate::protocol::{LossReason, Stall};
+use crate::types::{FencingToken, LockName, Ticket};
+
+/// Something worth a log line or a counter.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A waiter joined the queue.
+    Enqueued {
+        /// The lock.
+        lock: &'a LockName,
+        /// The ticket drawn.
+        ticket: Ticket,
+        /// How many turns come first.
+        ahead: u64,
+    },
+    /// A lock was granted.
+    Granted {
+        /// The lock.
+        lock: &'a LockName,
+        /// The grant's token.
+        token: FencingToken,
+        /// How long the call waited.
+        waited: Duration,
+    },
+    /// A waiter's turn went by without it. It joins the queue again at its end.
+    PassedOver {
+        /// The lock.
+        lock: &'a LockName,
+        /// The ticket that is gone.
+        ticket: Ticket,
+    },
+    /// This client ended the turn of somebody who showed no sign of life.
+    WentPast {
+        /// The lock.
+        lock: &'a LockName,
+        /// The ticket that was passed over.
+        ticket: Ticket,
+        /// Why.
+        stall: &'a Stall,
+    },
+    /// A request failed while waiting. It will be sent again.
+    WaitDisturbed {
+        /// The lock.
+        lock: &'a LockName,
+        /// What went wrong.
+        error: &'a StoreError,
+    },
+    /// A renewal failed. It will be sent again until the lease ends.
+    RenewalFailed {
+        /// The lock.
+        lock: &'a LockName,
+        /// The grant's token.
+        token: FencingToken,
+        /// What went wrong.
+        error: &'a StoreError,
+    },
+    /// A held lock was lost.
+    Lost {
+        /// The lock.
+        lock: &'a LockName,
+        /// The token of the grant that was lost.
+        token: FencingToken,
+        /// How.
+        reason: LossReason,
+    },
+    /// A guard was dropped, or a `with_lock` ended, and the release failed. The
+    /// lock comes free when its lease ends.
+    ReleaseFailed {
+        /// The lock.
+        lock: &'a LockName,
+        /// The grant's token.
+        token: FencingToken,
+        /// What went wrong.
+        error: &'a Error,
+    },
+}
+
+/// Hears of [`Event`]s. Every `Fn(&Event)` is one.
+///
+/// An observer is called on the thread where the event happens: a caller's
+/// thread, or one of the threads that carry renewals, but never the heartbeat
+/// thread itself, and never with a lock of this crate held. It may be called
+/// from several threads at once.
+///
+/// ```
+/// use dynamodb_fifo_lock::{Event, LockClient, MemoryStore};
+///
+/// let client = LockClient::builder()
+///     .observer(|event: &Event<'_>| {
+///         if let Event::Lost { lock, token, .. } = event {
+///             eprintln!("lost {lock} (token {token})");
+///         }
+///     })
+///     .build(MemoryStore::new())?;
+/// # Ok::<(), dynamodb_fifo_lock::Error>(())
+/// ```
+pub trait Observer: Send + Sync {
+    /// Called when something happened.
+    fn on_event(&self, event: &Event<'_>);
+}
+
+impl<F: Fn(&Event<'_>) + Send + Sync> Observer for F {
+    fn on_event(&self, event: &Event<'_>) {
+        self(event);
+    }
+}
+
+/// The observer of a client that was given none.
+pub(crate) struct Silence;
+
+impl Observer for Silence {
+    fn on_event(&self, _: &Event<'_>) {}
+}

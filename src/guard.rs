@@ -1,0 +1,214 @@
+//! The lock while it is held.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use crate::client::Shared;
+use crate::core::Core;
+use crate::error::{Error, StoreError};
+use crate::event::Event;
+use crate::lease::{Lease, Never};
+use crate::protocol::{Answer, LossReason, ReleaseEnd, ReleaseStep, Releasing, Standing};
+use crate::types::{FencingToken, LockName};
+
+/// A lock that is held until the guard is dropped or its lease is lost.
+///
+/// While the guard lives, the client's heartbeat thread renews the lease. Should
+/// that fail for a whole lease, or should the table say that the lock has moved
+/// on, the guard turns invalid: [`is_held`](Self::is_held) says `false` and the
+/// channel of [`lost`](Self::lost) closes. No lock with a lease can stop code
+/// that runs on regardless, so send [`fencing_token`](Self::fencing_token) along
+/// with whatever the protected code writes.
+///
+/// Dropping the guard releases the lock and blocks for that: one round trip as a
+/// rule, at most twice the client's
+/// [request time-out](crate::LockClientBuilder::request_timeout). Errors go to
+/// the observer; [`release`](Self::release) returns them.
+///
+/// A guard may be sent to another thread, and dropped anywhere, also inside an
+/// async runtime.
+///
+/// ```
+/// use dynamodb_fifo_lock::{LockClient, MemoryStore};
+///
+/// let client = LockClient::builder().build(MemoryStore::new())?;
+/// let guard = client.acquire("invoices/2026-11")?;
+/// println!("writing with token {}", guard.fencing_token());
+/// guard.ensure_held()?;
+/// guard.release()?;
+/// # Ok::<(), dynamodb_fifo_lock::Error>(())
+/// ```
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct LockGuard {
+    lease: Arc<Lease>,
+    /// Taken by whichever comes first, `release` or `drop`.
+    held: Option<Arc<Shared>>,
+}
+
+impl LockGuard {
+    pub(crate) fn new(lease: Arc<Lease>, shared: Arc<Shared>) -> Self {
+        Self {
+            lease,
+            held: Some(shared),
+        }
+    }
+
+    /// The lock's name.
+    #[must_use]
+    pub fn name(&self) -> &LockName {
+        &self.lease.name
+    }
+
+    /// The number that proves which grant a write belongs to; see
+    /// [`FencingToken`].
+    #[must_use]
+    pub fn fencing_token(&self) -> FencingToken {
+        self.lease.token()
+    }
+
+    /// Whether the lock is held at this moment. A look at the clock; no request.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.lease.standing() == Standing::Held
+    }
+
+    /// How long the lock stays held if no further renewal gets through. Zero
+    /// once it is lost. No request.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.lease.remaining()
+    }
+
+    /// Checks that the lock is held. No request.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if it is not.
+    pub fn ensure_held(&self) -> Result<(), Error> {
+        match self.lease.standing() {
+            Standing::Held => Ok(()),
+            Standing::Ended => Err(self.lost_by(LossReason::Superseded)),
+            Standing::Lost(reason) => Err(self.lost_by(reason)),
+        }
+    }
+
+    /// A channel that closes when the lock is lost, and never carries a message:
+    /// for `crossbeam_channel::select!`, or for a thread that waits. It closes
+    /// by the lease's end at the latest, also while the store hangs. Clones of
+    /// the receiver see it close on release as well.
+    #[must_use]
+    pub fn lost(&self) -> &Receiver<Never> {
+        self.lease.lost()
+    }
+
+    /// Releases the lock and says whether that worked. Blocks for one round trip
+    /// as a rule, at most for twice the client's
+    /// [request time-out](crate::LockClientBuilder::request_timeout).
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the lock was lost before, [`Error::Store`] if the
+    /// release did not get through; the lock then comes free when its lease ends.
+    pub fn release(mut self) -> Result<(), Error> {
+        match self.held.take() {
+            Some(shared) => self.finish(&shared),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&self, shared: &Shared) -> Result<(), Error> {
+        // From here on the guard says that it does not hold, whatever comes of
+        // the request; and a renewal still under way changes nothing any more.
+        let (stood, _) = self.lease.settle(|tenure, now| tenure.end(now));
+        shared.forget(&self.lease);
+        match stood {
+            Standing::Lost(reason @ LossReason::LeaseExpired) => {
+                // Nobody may have gone past us yet: spare them the wait.
+                let _ = self.hand_on(&shared.core);
+                Err(self.lost_by(reason))
+            }
+            Standing::Lost(reason) => Err(self.lost_by(reason)),
+            Standing::Held | Standing::Ended => self.hand_on(&shared.core),
+        }
+    }
+
+    fn hand_on(&self, core: &Core) -> Result<(), Error> {
+        let limit = core.settings.request_timeout;
+        let give_up_at = core.clock.now().plus(limit * 2);
+        let mut releasing = Releasing::new(self.lease.ticket, self.lease.id.clone(), give_up_at);
+        let mut answer = Answer::Ready;
+        let mut first_failure: Option<StoreError> = None;
+        loop {
+            let now = core.now();
+            answer = match releasing.step(answer, now) {
+                ReleaseStep::Write(write) => {
+                    let within = limit.min(give_up_at.since(now.moment));
+                    match core.store.write(&self.lease.name, &write, within) {
+                        Ok(Some(record)) => Answer::Applied(record),
+                        Ok(None) => Answer::Refused,
+                        Err(error) => {
+                            let failure = error.failure();
+                            first_failure.get_or_insert(error);
+                            Answer::Failed(failure)
+                        }
+                    }
+                }
+                ReleaseStep::Pause(until) => {
+                    thread::sleep(until.since(now.moment));
+                    Answer::Ready
+                }
+                ReleaseStep::Done(ReleaseEnd::Released) => return Ok(()),
+                ReleaseStep::Done(end) => {
+                    return Err(match (end, first_failure) {
+                        (ReleaseEnd::Failed, Some(source)) => Error::Store {
+                            lock: self.lease.name.clone(),
+                            doing: "release",
+                            source,
+                        },
+                        _ => self.lost_by(LossReason::Superseded),
+                    });
+                }
+            };
+        }
+    }
+
+    fn lost_by(&self, reason: LossReason) -> Error {
+        Error::Lost {
+            lock: self.lease.name.clone(),
+            token: self.lease.token(),
+            reason,
+        }
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        let Some(shared) = self.held.take() else {
+            return;
+        };
+        // A panic here, in a store or an observer, could abort the process if
+        // the guard is dropped by a panic in its turn.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            if let Err(error) = self.finish(&shared) {
+                shared.core.tell(&Event::ReleaseFailed {
+                    lock: &self.lease.name,
+                    token: self.lease.token(),
+                    error: &error,
+                });
+            }
+        }));
+    }
+}
+
+impl fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard")
+            .field("name", &self.lease.name.as_str())
+            .field("fencing_token", &self.fencing_token().get())
+            .field("remaining", &self.remaining())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,87 @@
+//! One held lock, as its guard and the heartbeat share it.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use crate::clock::SharedClock;
+use crate::protocol::{LossReason, Moment, Standing, Tenure};
+use crate::types::{FencingToken, HolderId, LockName, Ticket};
+
+/// No value of this type exists: a channel of it never carries a message, it
+/// only closes.
+pub type Never = std::convert::Infallible;
+
+/// The state of a held lock. All of it is local: asking costs no request.
+pub(crate) struct Lease {
+    pub(crate) name: LockName,
+    pub(crate) ticket: Ticket,
+    pub(crate) id: HolderId,
+    clock: SharedClock,
+    state: Mutex<State>,
+    lost: Receiver<Never>,
+}
+
+struct State {
+    tenure: Tenure,
+    /// Dropped when the lock is not held any more, which closes `lost`.
+    held: Option<Sender<Never>>,
+}
+
+impl Lease {
+    pub(crate) fn new(name: LockName, tenure: Tenure, clock: SharedClock) -> Self {
+        let (held, lost) = bounded(0);
+        Self {
+            name,
+            ticket: tenure.ticket(),
+            id: tenure.id().clone(),
+            clock,
+            state: Mutex::new(State {
+                tenure,
+                held: Some(held),
+            }),
+            lost,
+        }
+    }
+
+    pub(crate) fn token(&self) -> FencingToken {
+        self.ticket.into()
+    }
+
+    /// Closes when the lock is not held any more.
+    pub(crate) fn lost(&self) -> &Receiver<Never> {
+        &self.lost
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.state.lock().tenure.standing(self.clock.now())
+    }
+
+    pub(crate) fn remaining(&self) -> std::time::Duration {
+        self.state.lock().tenure.remaining(self.clock.now())
+    }
+
+    /// Looks at the tenure, or changes it, and closes the channel if that was
+    /// its end. Returns the reason if the lock is found lost for the first time.
+    pub(crate) fn settle<T>(
+        &self,
+        change: impl FnOnce(&mut Tenure, Moment) -> T,
+    ) -> (T, Option<LossReason>) {
+        let mut state = self.state.lock();
+        let now = self.clock.now();
+        let result = change(&mut state.tenure, now);
+        state.tenure.close(now);
+        let (closed, news) = match state.tenure.standing(now) {
+            Standing::Held => (None, None),
+            Standing::Ended => (state.held.take(), None),
+            Standing::Lost(reason) => {
+                let held = state.held.take();
+                let news = held.is_some().then_some(reason);
+                (held, news)
+            }
+        };
+        // Waking those who listen is not done with the state locked.
+        drop(state);
+        drop(closed);
+        (result, news)
+    }
+}

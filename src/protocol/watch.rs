@@ -1,0 +1,209 @@
+//! How long a record has stood still, as one observer saw it.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::record::LockRecord;
+use crate::types::Ticket;
+
+/// How long an observer waits for a sign of life from a holder with this lease.
+///
+/// Two machines' monotonic clocks do not run at exactly the same rate: clock
+/// discipline may slew each by 500 parts in a million ([`adjtimex`][adj]). The
+/// observer therefore waits a five-hundredth longer, so that its slow reading of
+/// a lease never ends before the holder's fast one.
+///
+/// [adj]: https://man7.org/linux/man-pages/man2/adjtimex.2.html
+#[must_use]
+pub fn observed_lease(lease: Duration) -> Duration {
+    lease.saturating_add(lease / 500)
+}
+
+/// One observer's view of a lock over time.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    seen: Option<Seen>,
+    turn_time: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    record: LockRecord,
+    /// When the answer that first showed this revision had arrived. Never when
+    /// it was asked for: the holder may have renewed in between.
+    still_since: Moment,
+    /// When the answer that first showed this turn had arrived.
+    turn_since: Moment,
+}
+
+/// A record that has stood still for too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stall {
+    /// The holder let its lease run out.
+    LeaseOver {
+        /// Who it was, for people.
+        owner: String,
+    },
+    /// The ticket whose turn it is was not claimed.
+    Unclaimed,
+}
+
+impl Watch {
+    /// Takes note of a record whose answer arrived at `now`.
+    pub fn observe(&mut self, record: &LockRecord, now: Moment) {
+        let Some(seen) = &mut self.seen else {
+            self.seen = Some(Seen {
+                record: record.clone(),
+                still_since: now,
+                turn_since: now,
+            });
+            return;
+        };
+        if record.served != seen.record.served {
+            let turns = record.served.get().saturating_sub(seen.record.served.get());
+            if let Ok(turns @ 1..) = u32::try_from(turns) {
+                let latest = now.since(seen.turn_since) / turns;
+                self.turn_time = Some(match self.turn_time {
+                    Some(before) => (before * 3 + latest) / 4,
+                    None => latest,
+                });
+            }
+            seen.turn_since = now;
+            seen.still_since = now;
+        } else if record.revision != seen.record.revision {
+            seen.still_since = now;
+        }
+        seen.record = record.clone();
+    }
+
+    /// The record as last seen.
+    #[must_use]
+    pub fn record(&self) -> Option<&LockRecord> {
+        self.seen.as_ref().map(|seen| &seen.record)
+    }
+
+    /// How many turns are left before that of `ticket`.
+    #[must_use]
+    pub fn ahead_of(&self, ticket: Ticket) -> Option<u64> {
+        let record = self.record()?;
+        Some(ticket.get().saturating_sub(record.turn().get()))
+    }
+
+    /// How long it has been this turn.
+    #[must_use]
+    pub fn turn_lasts(&self, now: Moment) -> Duration {
+        self.seen
+            .as_ref()
+            .map_or(Duration::ZERO, |seen| now.since(seen.turn_since))
+    }
+
+    /// How long a turn took lately, once that was seen.
+    #[must_use]
+    pub fn turn_time(&self) -> Option<Duration> {
+        self.turn_time
+    }
+
+    /// Why the turn is to be ended from outside, if it is.
+    #[must_use]
+    pub fn stall(&self, now: Moment) -> Option<Stall> {
+        let seen = self.seen.as_ref()?;
+        if now < self.stalls_at()? {
+            return None;
+        }
+        Some(match &seen.record.holder {
+            Some(holder) => Stall::LeaseOver {
+                owner: holder.owner.clone(),
+            },
+            None => Stall::Unclaimed,
+        })
+    }
+
+    /// When the record, should it not move, will have stood still for too long.
+    /// There is no such moment while nobody's turn it is.
+    #[must_use]
+    pub fn stalls_at(&self) -> Option<Moment> {
+        let seen = self.seen.as_ref()?;
+        if seen.record.is_free() {
+            return None;
+        }
+        let patience = match &seen.record.holder {
+            Some(holder) => observed_lease(holder.lease),
+            None => seen.record.grace,
+        };
+        Some(seen.still_since.plus(patience))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Holder;
+    use crate::types::HolderId;
+
+    fn at(millis: u64) -> Moment {
+        Moment::after_origin(Duration::from_millis(millis))
+    }
+
+    fn record(served: u64, revision: u64, held: bool) -> LockRecord {
+        LockRecord {
+            issued: Ticket::new(served + 5),
+            served: Ticket::new(served),
+            holder: held.then(|| Holder {
+                id: HolderId::new("a"),
+                lease: Duration::from_secs(10),
+                owner: "a".into(),
+                since_ms: 0,
+                renewed_at_ms: 0,
+            }),
+            revision,
+            grace: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_lease_is_counted_from_the_first_answer_that_showed_it() {
+        let mut watch = Watch::default();
+        watch.observe(&record(7, 1, true), at(500));
+        watch.observe(&record(7, 1, true), at(9_000));
+        assert_eq!(watch.stall(at(10_519)), None);
+        assert!(matches!(
+            watch.stall(at(10_520)),
+            Some(Stall::LeaseOver { .. })
+        ));
+    }
+
+    #[test]
+    fn a_renewal_starts_the_count_again() {
+        let mut watch = Watch::default();
+        watch.observe(&record(7, 1, true), at(0));
+        watch.observe(&record(7, 2, true), at(9_999));
+        assert_eq!(watch.stall(at(20_000)), None);
+    }
+
+    #[test]
+    fn an_unclaimed_turn_has_the_records_grace() {
+        let mut watch = Watch::default();
+        watch.observe(&record(7, 1, false), at(0));
+        assert_eq!(watch.stall(at(999)), None);
+        assert_eq!(watch.stall(at(1_000)), Some(Stall::Unclaimed));
+    }
+
+    #[test]
+    fn a_free_lock_never_stalls() {
+        let mut watch = Watch::default();
+        let mut free = record(7, 1, false);
+        free.issued = free.served;
+        watch.observe(&free, at(0));
+        assert_eq!(watch.stall(at(1_000_000)), None);
+    }
+
+    #[test]
+    fn turn_time_is_learnt_from_how_far_the_queue_moved() {
+        let mut watch = Watch::default();
+        watch.observe(&record(7, 1, true), at(0));
+        assert_eq!(watch.turn_time(), None);
+        watch.observe(&record(11, 9, true), at(400));
+        assert_eq!(watch.turn_time(), Some(Duration::from_millis(100)));
+        assert_eq!(watch.ahead_of(Ticket::new(15)), Some(3));
+    }
+}

@@ -1,0 +1,308 @@
+//! The conditional writes that move a lock from one state to the next.
+
+use std::time::Duration;
+
+use crate::record::{Holder, LockRecord};
+use crate::types::{HolderId, Ticket};
+
+/// One conditional, atomic write to a lock's record.
+///
+/// A store applies it or refuses it as a whole; [`apply`] says which, and what
+/// becomes of the record. A store whose conditions run on a server has to agree
+/// with `apply` in every case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Write {
+    /// Take the lock if nobody holds it and nobody waits.
+    Try {
+        /// Who takes it.
+        holder: Holder,
+        /// What `issued` and `served` start from if there is no record yet.
+        start: Ticket,
+        /// The claim grace of a new record.
+        grace: Duration,
+    },
+    /// Draw the next ticket. Not idempotent: sent twice, it draws two.
+    Enqueue {
+        /// What `issued` and `served` start from if there is no record yet.
+        start: Ticket,
+        /// The claim grace of a new record.
+        grace: Duration,
+    },
+    /// Become, or go on being, the holder at the turn of `ticket`.
+    Claim {
+        /// The ticket whose turn it is.
+        ticket: Ticket,
+        /// Who claims.
+        holder: Holder,
+    },
+    /// Show a sign of life.
+    Renew {
+        /// The ticket held.
+        ticket: Ticket,
+        /// The attempt that holds.
+        id: HolderId,
+        /// The holder's wall clock, for people.
+        wall_ms: u64,
+    },
+    /// Finish `ticket`, held by `id` or not claimed yet.
+    Release {
+        /// The ticket to finish.
+        ticket: Ticket,
+        /// The attempt that holds it, or drew it.
+        id: HolderId,
+    },
+    /// Finish whatever ticket `id` holds. This ends an attempt that does not
+    /// know which ticket it was given, because the answer was lost.
+    Withdraw {
+        /// The attempt.
+        id: HolderId,
+    },
+    /// Go past tickets whose owners are gone, if the record still is as seen.
+    Advance {
+        /// `served` as seen.
+        served: Ticket,
+        /// `revision` as seen.
+        revision: u64,
+        /// The ticket whose turn it is next.
+        to: Ticket,
+    },
+}
+
+/// What `write` makes of `record`; `None` if the write is refused.
+#[must_use]
+pub fn apply(record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
+    match (write, record) {
+        (
+            Write::Try {
+                holder,
+                start,
+                grace,
+            },
+            record,
+        ) => {
+            let before = record.cloned().unwrap_or_else(|| fresh(*start, *grace));
+            (before.is_free() && before.issued < Ticket::MAX).then(|| LockRecord {
+                issued: before.issued.next(),
+                holder: Some(holder.clone()),
+                revision: before.revision + 1,
+                ..before
+            })
+        }
+        (Write::Enqueue { start, grace }, record) => {
+            let before = record.cloned().unwrap_or_else(|| fresh(*start, *grace));
+            (before.issued < Ticket::MAX).then(|| LockRecord {
+                issued: before.issued.next(),
+                ..before
+            })
+        }
+        (_, None) => None,
+        (Write::Claim { ticket, holder }, Some(record)) => {
+            may_finish(record, *ticket, &holder.id).then(|| LockRecord {
+                holder: Some(holder.clone()),
+                revision: record.revision + 1,
+                ..record.clone()
+            })
+        }
+        (
+            Write::Renew {
+                ticket,
+                id,
+                wall_ms,
+            },
+            Some(record),
+        ) => {
+            let holder = record.holder.as_ref().filter(|holder| holder.id == *id)?;
+            (record.turn() == *ticket).then(|| LockRecord {
+                holder: Some(Holder {
+                    renewed_at_ms: *wall_ms,
+                    ..holder.clone()
+                }),
+                revision: record.revision + 1,
+                ..record.clone()
+            })
+        }
+        (Write::Release { ticket, id }, Some(record)) => {
+            may_finish(record, *ticket, id).then(|| finish(record, *ticket))
+        }
+        (Write::Withdraw { id }, Some(record)) => {
+            let ticket = record.held_by(id)?;
+            Some(finish(record, ticket))
+        }
+        (
+            Write::Advance {
+                served,
+                revision,
+                to,
+            },
+            Some(record),
+        ) => (record.served == *served && record.revision == *revision)
+            .then(|| finish(record, to.previous())),
+    }
+}
+
+/// A record that was just created, before its first ticket.
+fn fresh(start: Ticket, grace: Duration) -> LockRecord {
+    LockRecord {
+        issued: start,
+        served: start,
+        holder: None,
+        revision: 0,
+        grace,
+    }
+}
+
+fn may_finish(record: &LockRecord, ticket: Ticket, id: &HolderId) -> bool {
+    let mine = record.holder.as_ref().is_none_or(|holder| holder.id == *id);
+    record.turn() == ticket && ticket <= record.issued && mine
+}
+
+fn finish(record: &LockRecord, ticket: Ticket) -> LockRecord {
+    LockRecord {
+        served: ticket,
+        holder: None,
+        revision: record.revision + 1,
+        ..record.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(1);
+
+    fn holder(id: &str) -> Holder {
+        Holder {
+            id: HolderId::new(id),
+            lease: Duration::from_secs(20),
+            owner: "test".into(),
+            since_ms: 1,
+            renewed_at_ms: 1,
+        }
+    }
+
+    fn take(record: Option<&LockRecord>, id: &str) -> Option<LockRecord> {
+        let write = Write::Try {
+            holder: holder(id),
+            start: Ticket::new(100),
+            grace: GRACE,
+        };
+        apply(record, &write)
+    }
+
+    fn join(record: Option<&LockRecord>) -> LockRecord {
+        let write = Write::Enqueue {
+            start: Ticket::new(100),
+            grace: GRACE,
+        };
+        apply(record, &write).unwrap()
+    }
+
+    fn release(record: &LockRecord, ticket: u64, id: &str) -> Option<LockRecord> {
+        let write = Write::Release {
+            ticket: Ticket::new(ticket),
+            id: HolderId::new(id),
+        };
+        apply(Some(record), &write)
+    }
+
+    #[test]
+    fn a_new_lock_starts_from_the_given_number_and_is_granted_at_once() {
+        let record = take(None, "a").unwrap();
+        assert_eq!(record.issued, Ticket::new(101));
+        assert_eq!(record.turn(), Ticket::new(101));
+        assert_eq!(record.held_by(&HolderId::new("a")), Some(Ticket::new(101)));
+    }
+
+    #[test]
+    fn a_try_never_overtakes_a_waiter() {
+        let held = take(None, "a").unwrap();
+        assert_eq!(take(Some(&held), "b"), None);
+        let queued = join(Some(&held));
+        let passed_on = release(&queued, 101, "a").unwrap();
+        assert!(passed_on.holder.is_none());
+        assert_eq!(take(Some(&passed_on), "b"), None, "ticket 102 is waiting");
+    }
+
+    #[test]
+    fn joining_shows_no_sign_of_life() {
+        let held = take(None, "a").unwrap();
+        assert_eq!(join(Some(&held)).revision, held.revision);
+    }
+
+    #[test]
+    fn only_the_ticket_whose_turn_it_is_can_be_claimed_and_only_once() {
+        let record = join(Some(&join(None)));
+        let claim = |record: &LockRecord, ticket, id: &str| {
+            let write = Write::Claim {
+                ticket: Ticket::new(ticket),
+                holder: holder(id),
+            };
+            apply(Some(record), &write)
+        };
+        assert_eq!(claim(&record, 102, "b"), None);
+        let claimed = claim(&record, 101, "a").unwrap();
+        assert_eq!(claim(&claimed, 101, "b"), None);
+        assert!(claim(&claimed, 101, "a").is_some(), "a resent claim");
+        // Nobody drew 103: there is no turn to claim.
+        let done = release(&release(&claimed, 101, "a").unwrap(), 102, "b").unwrap();
+        assert_eq!(claim(&done, 103, "c"), None);
+    }
+
+    #[test]
+    fn an_earlier_holder_never_releases_or_renews_a_later_one() {
+        let first = join(Some(&take(None, "a").unwrap()));
+        let advance = Write::Advance {
+            served: first.served,
+            revision: first.revision,
+            to: Ticket::new(102),
+        };
+        let second = apply(Some(&first), &advance).unwrap();
+        assert_eq!(release(&second, 101, "a"), None);
+        let renew = Write::Renew {
+            ticket: Ticket::new(101),
+            id: HolderId::new("a"),
+            wall_ms: 9,
+        };
+        assert_eq!(apply(Some(&second), &renew), None);
+        assert_eq!(
+            apply(
+                Some(&second),
+                &Write::Withdraw {
+                    id: HolderId::new("a")
+                }
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn a_renewal_between_look_and_advance_saves_the_holder() {
+        let seen = join(Some(&take(None, "a").unwrap()));
+        let renew = Write::Renew {
+            ticket: Ticket::new(101),
+            id: HolderId::new("a"),
+            wall_ms: 9,
+        };
+        let renewed = apply(Some(&seen), &renew).unwrap();
+        let advance = Write::Advance {
+            served: seen.served,
+            revision: seen.revision,
+            to: Ticket::new(102),
+        };
+        assert_eq!(apply(Some(&renewed), &advance), None);
+        assert!(apply(Some(&seen), &advance).is_some());
+    }
+
+    #[test]
+    fn tickets_end_before_numbers_lose_precision() {
+        let last = LockRecord {
+            issued: Ticket::MAX,
+            served: Ticket::MAX,
+            holder: None,
+            revision: 1,
+            grace: GRACE,
+        };
+        assert_eq!(take(Some(&last), "a"), None);
+    }
+}

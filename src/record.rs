@@ -1,0 +1,70 @@
+//! What is stored about a lock, as plain data.
+
+use std::time::Duration;
+
+use crate::types::{HolderId, Ticket};
+
+/// The version of the record's layout that this crate reads and writes. A
+/// record of another version is refused, never misread.
+pub const SCHEMA_VERSION: u64 = 1;
+
+/// The state of one lock: one row of constant size, however long the queue.
+///
+/// Two numbers carry the queue. `issued` is the last ticket given out, `served`
+/// the last one that is finished with. The ticket after `served` has its turn,
+/// and the lock is free exactly when the two are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LockRecord {
+    /// The last ticket that was given out.
+    pub issued: Ticket,
+    /// The last ticket that is finished.
+    pub served: Ticket,
+    /// Who holds the lock. The holder's ticket is always the one after `served`.
+    pub holder: Option<Holder>,
+    /// Grows with every grant, renewal, release and advance, but not when a
+    /// waiter joins: a stream of arrivals must not look like a sign of life.
+    pub revision: u64,
+    /// How long a ticket may leave its turn unclaimed before it is passed over.
+    /// Written when the record is created; every client obeys it.
+    pub grace: Duration,
+}
+
+/// The holder, as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Holder {
+    /// The acquire attempt that holds.
+    pub id: HolderId,
+    /// How long the others must see no sign of life before they may go past.
+    pub lease: Duration,
+    /// Who this is, for people.
+    pub owner: String,
+    /// Since when, in milliseconds since 1970 by the holder's wall clock. For
+    /// people: no decision rests on it.
+    pub since_ms: u64,
+    /// When the holder last claimed or renewed, by its wall clock, in
+    /// milliseconds since 1970. For people as well.
+    pub renewed_at_ms: u64,
+}
+
+impl LockRecord {
+    /// Whether nobody holds the lock and nobody waits for it.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.issued == self.served
+    }
+
+    /// The ticket whose turn it is. Nobody may have drawn it yet.
+    #[must_use]
+    pub fn turn(&self) -> Ticket {
+        self.served.next()
+    }
+
+    /// The ticket under which `id` holds the lock, if it does.
+    #[must_use]
+    pub fn held_by(&self, id: &HolderId) -> Option<Ticket> {
+        self.holder
+            .as_ref()
+            .filter(|holder| holder.id == *id)
+            .map(|_| self.turn())
+    }
+}
