@@ -7,9 +7,7 @@ use crossbeam_channel::{Receiver, never, select};
 use crate::core::Core;
 use crate::error::{Error, StoreError};
 use crate::event::Event;
-use crate::protocol::{
-    Answer, Attempt, GaveUp, Grant, Moment, Notice, Patience, Step, Waiter,
-};
+use crate::protocol::{Answer, Attempt, GaveUp, Grant, Moment, Notice, Patience, Step, Waiter};
 use crate::types::{HolderId, LockName};
 
 /// How one acquire is to wait.
@@ -91,10 +89,15 @@ impl<'a> Acquire<'a> {
                         "acquire"
                     };
                     self.send(doing, |core, lock| {
-                        Ok(match core.store.write(lock, &write, core.settings.request_timeout)? {
-                            Some(record) => Answer::Applied(record),
-                            None => Answer::Refused,
-                        })
+                        Ok(
+                            match core
+                                .store
+                                .write(lock, &write, core.settings.request_timeout)?
+                            {
+                                Some(record) => Answer::Applied(record),
+                                None => Answer::Refused,
+                            },
+                        )
                     })
                 }
                 Step::Read(consistency) => self.send("watch", |core, lock| {

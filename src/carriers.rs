@@ -101,11 +101,7 @@ mod tests {
         let carriers = Carriers::new(2);
         let (unhang, hangs) = bounded::<()>(0);
         let (done, finished) = bounded(1);
-        assert!(
-            carriers
-                .carry(Box::new(move || drop(hangs.recv())))
-                .is_ok()
-        );
+        assert!(carriers.carry(Box::new(move || drop(hangs.recv()))).is_ok());
         let report = done.clone();
         assert!(
             carriers

@@ -54,12 +54,8 @@ pub struct LockClient {
 pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
     heartbeat: Heartbeat,
-    held: Mutex<HashMap<(ThreadId, LockName), Vec<Held>>>,
+    held: Mutex<HashMap<(ThreadId, LockName), Vec<Weak<Lease>>>>,
     contended: Mutex<HashMap<LockName, Moment>>,
-}
-
-struct Held {
-    lease: Weak<Lease>,
 }
 
 impl LockClient {
@@ -240,23 +236,21 @@ impl fmt::Debug for LockClient {
 
 impl Shared {
     fn remember(&self, lease: &Arc<Lease>) {
-        let key = (thread::current().id(), lease.name.clone());
-        let held = Held {
-            lease: Arc::downgrade(lease),
-        };
-        self.held.lock().entry(key).or_default().push(held);
+        let key = (lease.acquired_by, lease.name.clone());
+        let mut held = self.held.lock();
+        held.entry(key).or_default().push(Arc::downgrade(lease));
     }
 
     /// Forgets a lease whose guard is being released, by whatever thread.
     pub(crate) fn forget(&self, lease: &Arc<Lease>) {
-        let gone = Arc::as_ptr(lease);
+        let key = (lease.acquired_by, lease.name.clone());
         let mut held = self.held.lock();
-        held.retain(|(_, name), leases| {
-            if *name == lease.name {
-                leases.retain(|held| held.lease.as_ptr() != gone);
+        if let Some(leases) = held.get_mut(&key) {
+            leases.retain(|other| other.as_ptr() != Arc::as_ptr(lease));
+            if leases.is_empty() {
+                held.remove(&key);
             }
-            !leases.is_empty()
-        });
+        }
     }
 
     fn held_by_this_thread(&self, lock: &LockName) -> bool {
@@ -265,7 +259,7 @@ impl Shared {
         held.get(&key).is_some_and(|leases| {
             leases
                 .iter()
-                .filter_map(|held| held.lease.upgrade())
+                .filter_map(Weak::upgrade)
                 .any(|lease| lease.standing() == Standing::Held)
         })
     }

@@ -124,8 +124,8 @@ impl Beating {
             self.patients.remove(&key);
             return;
         };
-        let ((standing, ends, next_beat, now), news) =
-            lease.settle(|tenure, now| (tenure.standing(now), tenure.ends(), tenure.next_beat(), now));
+        let ((standing, ends, next_beat, now), news) = lease
+            .settle(|tenure, now| (tenure.standing(now), tenure.ends(), tenure.next_beat(), now));
         if standing != Standing::Held {
             self.patients.remove(&key);
             if let Some(reason) = news {

@@ -1,5 +1,8 @@
 //! One held lock, as its guard and the heartbeat share it.
 
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
@@ -16,6 +19,8 @@ pub(crate) struct Lease {
     pub(crate) name: LockName,
     pub(crate) ticket: Ticket,
     pub(crate) id: HolderId,
+    /// Who acquired it. The guard may have moved on since.
+    pub(crate) acquired_by: ThreadId,
     clock: SharedClock,
     state: Mutex<State>,
     lost: Receiver<Never>,
@@ -34,6 +39,7 @@ impl Lease {
             name,
             ticket: tenure.ticket(),
             id: tenure.id().clone(),
+            acquired_by: thread::current().id(),
             clock,
             state: Mutex::new(State {
                 tenure,
@@ -56,7 +62,7 @@ impl Lease {
         self.state.lock().tenure.standing(self.clock.now())
     }
 
-    pub(crate) fn remaining(&self) -> std::time::Duration {
+    pub(crate) fn remaining(&self) -> Duration {
         self.state.lock().tenure.remaining(self.clock.now())
     }
 

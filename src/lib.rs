@@ -23,7 +23,9 @@ pub use guard::LockGuard;
 pub use lease::Never;
 pub use options::AcquireOptions;
 pub use protocol::LossReason;
-pub use store::{LockStore, MemoryStore};
+pub use store::{
+    AccessKeys, Credentials, DynamoDbStore, DynamoDbStoreBuilder, LockStore, MemoryStore,
+};
 pub use types::{FencingToken, HolderId, InvalidName, LockName, Ticket};
 
 pub use crossbeam_channel;

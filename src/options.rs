@@ -221,29 +221,53 @@ mod tests {
         for absurd in [Duration::ZERO, Duration::MAX] {
             let absurd = Some(absurd);
             let base = Wishes::default;
-            assert_eq!(refused(Wishes { lease: absurd, ..base() }), "lease");
             assert_eq!(
-                refused(Wishes { heartbeat_interval: absurd, ..base() }),
+                refused(Wishes {
+                    lease: absurd,
+                    ..base()
+                }),
+                "lease"
+            );
+            assert_eq!(
+                refused(Wishes {
+                    heartbeat_interval: absurd,
+                    ..base()
+                }),
                 "heartbeat_interval"
             );
             assert_eq!(
-                refused(Wishes { acquire_timeout: absurd, ..base() }),
+                refused(Wishes {
+                    acquire_timeout: absurd,
+                    ..base()
+                }),
                 "acquire_timeout"
             );
             assert_eq!(
-                refused(Wishes { poll_interval: absurd, ..base() }),
+                refused(Wishes {
+                    poll_interval: absurd,
+                    ..base()
+                }),
                 "poll_interval"
             );
             assert_eq!(
-                refused(Wishes { request_timeout: absurd, ..base() }),
+                refused(Wishes {
+                    request_timeout: absurd,
+                    ..base()
+                }),
                 "request_timeout"
             );
             assert_eq!(
-                refused(Wishes { claim_grace: absurd, ..base() }),
+                refused(Wishes {
+                    claim_grace: absurd,
+                    ..base()
+                }),
                 "claim_grace"
             );
             assert_eq!(
-                refused(Wishes { outage_limit: absurd, ..base() }),
+                refused(Wishes {
+                    outage_limit: absurd,
+                    ..base()
+                }),
                 "outage_limit"
             );
         }

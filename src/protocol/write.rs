@@ -96,13 +96,12 @@ pub fn apply(record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
             })
         }
         (_, None) => None,
-        (Write::Claim { ticket, holder }, Some(record)) => {
-            may_finish(record, *ticket, &holder.id).then(|| LockRecord {
+        (Write::Claim { ticket, holder }, Some(record)) => may_finish(record, *ticket, &holder.id)
+            .then(|| LockRecord {
                 holder: Some(holder.clone()),
                 revision: record.revision + 1,
                 ..record.clone()
-            })
-        }
+            }),
         (
             Write::Renew {
                 ticket,

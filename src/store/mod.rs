@@ -8,8 +8,10 @@ use crate::protocol::{Consistency, Write};
 use crate::record::LockRecord;
 use crate::types::LockName;
 
+mod dynamodb;
 mod memory;
 
+pub use dynamodb::{AccessKeys, Credentials, DynamoDbStore, DynamoDbStoreBuilder};
 pub use memory::MemoryStore;
 
 /// A place to keep lock records, with conditional writes.

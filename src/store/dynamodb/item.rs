@@ -1,0 +1,222 @@
+//! The lock record as a DynamoDB item, and back.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rusoto_dynamodb::AttributeValue;
+
+use crate::error::StoreError;
+use crate::record::{Holder, LockRecord, SCHEMA_VERSION};
+use crate::types::{HolderId, LockName, Ticket};
+
+pub(super) type Item = HashMap<String, AttributeValue>;
+
+pub(super) const LOCK: &str = "lock";
+pub(super) const TICKET: &str = "ticket";
+pub(super) const SCHEMA: &str = "schema";
+pub(super) const ISSUED: &str = "issued";
+pub(super) const SERVED: &str = "served";
+pub(super) const HOLDER: &str = "holder";
+pub(super) const REVISION: &str = "revision";
+pub(super) const GRACE: &str = "grace_ms";
+pub(super) const ID: &str = "id";
+pub(super) const LEASE: &str = "lease_ms";
+pub(super) const OWNER: &str = "owner";
+pub(super) const SINCE: &str = "since";
+pub(super) const RENEWED_AT: &str = "renewed_at";
+
+/// The sort key of the lock record. The rows of waiters have their tickets.
+const RECORD_KEY: u64 = 0;
+
+const KNOWN: [&str; 8] = [
+    LOCK, TICKET, SCHEMA, ISSUED, SERVED, HOLDER, REVISION, GRACE,
+];
+const KNOWN_OF_HOLDER: [&str; 5] = [ID, LEASE, OWNER, SINCE, RENEWED_AT];
+
+/// A lease or grace beyond this is a slip, or somebody else's number.
+const LONGEST: u64 = 24 * 60 * 60 * 1000;
+
+/// Whether an item may have attributes that a record does not have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strangers {
+    Refused,
+    Ignored,
+}
+
+pub(super) fn number(value: u64) -> AttributeValue {
+    AttributeValue {
+        n: Some(value.to_string()),
+        ..AttributeValue::default()
+    }
+}
+
+pub(super) fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue {
+        s: Some(value.into()),
+        ..AttributeValue::default()
+    }
+}
+
+pub(super) fn key(lock: &LockName) -> Item {
+    HashMap::from([
+        (LOCK.into(), text(lock.as_str())),
+        (TICKET.into(), number(RECORD_KEY)),
+    ])
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn holder(holder: &Holder) -> AttributeValue {
+    AttributeValue {
+        m: Some(HashMap::from([
+            (ID.into(), text(holder.id.as_str())),
+            (LEASE.into(), number(millis(holder.lease))),
+            (OWNER.into(), text(&holder.owner)),
+            (SINCE.into(), number(holder.since_ms)),
+            (RENEWED_AT.into(), number(holder.renewed_at_ms)),
+        ])),
+        ..AttributeValue::default()
+    }
+}
+
+/// Reads a lock record.
+pub(super) fn record(
+    lock: &LockName,
+    item: &Item,
+    strangers: Strangers,
+) -> Result<LockRecord, StoreError> {
+    let top = Reader {
+        lock,
+        prefix: "",
+        item,
+    };
+    let schema = top.number(SCHEMA, 0..=Ticket::MAX.get())?;
+    if schema != SCHEMA_VERSION {
+        return Err(StoreError::UnsupportedSchema {
+            lock: lock.to_string(),
+            attribute: SCHEMA.into(),
+            found: schema,
+            understood: SCHEMA_VERSION,
+        });
+    }
+    if strangers == Strangers::Refused {
+        top.refuse_strangers(&KNOWN)?;
+    }
+    // The last ticket is never drawn, so that there always is a next one.
+    let issued = top.number(ISSUED, 0..=Ticket::MAX.get() - 1)?;
+    let served = top.number(SERVED, 0..=issued)?;
+    let holder = match item.get(HOLDER) {
+        None => None,
+        Some(_) if issued == served => {
+            return Err(top.malformed(HOLDER, "is there, though no ticket is out".into()));
+        }
+        Some(AttributeValue { m: Some(map), .. }) => Some(read_holder(lock, map)?),
+        Some(other) => return Err(top.malformed(HOLDER, format!("is {}, not a map", kind(other)))),
+    };
+    Ok(LockRecord {
+        issued: Ticket::new(issued),
+        served: Ticket::new(served),
+        holder,
+        revision: top.number(REVISION, 0..=u64::MAX)?,
+        grace: Duration::from_millis(top.number(GRACE, 1..=LONGEST)?),
+    })
+}
+
+fn read_holder(lock: &LockName, item: &Item) -> Result<Holder, StoreError> {
+    let holder = Reader {
+        lock,
+        prefix: "holder.",
+        item,
+    };
+    holder.refuse_strangers(&KNOWN_OF_HOLDER)?;
+    Ok(Holder {
+        id: HolderId::new(holder.text(ID)?),
+        lease: Duration::from_millis(holder.number(LEASE, 1..=LONGEST)?),
+        owner: holder.text(OWNER)?.into(),
+        since_ms: holder.number(SINCE, 0..=u64::MAX)?,
+        renewed_at_ms: holder.number(RENEWED_AT, 0..=u64::MAX)?,
+    })
+}
+
+struct Reader<'a> {
+    lock: &'a LockName,
+    prefix: &'static str,
+    item: &'a Item,
+}
+
+impl Reader<'_> {
+    fn number(
+        &self,
+        attribute: &str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64, StoreError> {
+        let value = self.value(attribute)?;
+        let Some(text) = &value.n else {
+            return Err(self.malformed(attribute, format!("is {}, not a number", kind(value))));
+        };
+        match text.parse() {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => Err(self.malformed(
+                attribute,
+                format!(
+                    "is {text}, not a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                ),
+            )),
+        }
+    }
+
+    fn text(&self, attribute: &str) -> Result<&str, StoreError> {
+        let value = self.value(attribute)?;
+        match &value.s {
+            Some(text) => Ok(text),
+            None => Err(self.malformed(attribute, format!("is {}, not a text", kind(value)))),
+        }
+    }
+
+    fn value(&self, attribute: &str) -> Result<&AttributeValue, StoreError> {
+        self.item
+            .get(attribute)
+            .ok_or_else(|| self.malformed(attribute, "is missing".into()))
+    }
+
+    fn refuse_strangers(&self, known: &[&str]) -> Result<(), StoreError> {
+        let mut strangers: Vec<_> = self
+            .item
+            .keys()
+            .filter(|name| !known.contains(&name.as_str()))
+            .collect();
+        strangers.sort();
+        match strangers.first() {
+            None => Ok(()),
+            Some(name) => Err(self.malformed(name, "does not belong there".into())),
+        }
+    }
+
+    fn malformed(&self, attribute: &str, problem: String) -> StoreError {
+        StoreError::Malformed {
+            lock: self.lock.to_string(),
+            attribute: format!("{}{attribute}", self.prefix),
+            problem,
+        }
+    }
+}
+
+fn kind(value: &AttributeValue) -> &'static str {
+    if value.s.is_some() {
+        "a text"
+    } else if value.n.is_some() {
+        "a number"
+    } else if value.bool.is_some() {
+        "true or false"
+    } else if value.m.is_some() {
+        "a map"
+    } else if value.null.is_some() {
+        "null"
+    } else {
+        "a list, a set or binary"
+    }
+}

@@ -1,0 +1,293 @@
+//! Lock records in a DynamoDB table, over rusoto.
+
+mod credentials;
+mod failure;
+mod http;
+mod item;
+mod metadata;
+mod region;
+mod request;
+mod table;
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use futures_util::FutureExt;
+use rusoto_core::{Client, HttpDispatchError, Region, RusotoError};
+use rusoto_dynamodb::{
+    DescribeTableInput, DynamoDb, DynamoDbClient, GetItemInput, UpdateItemError,
+};
+use ureq::Agent;
+use ureq::tls::{PemItem, RootCerts, parse_pem};
+
+pub use self::credentials::{AccessKeys, Credentials};
+use self::credentials::{Cache, Signer};
+use self::failure::explain;
+use self::http::Courier;
+use self::item::Strangers;
+use self::region::from_environment;
+use super::LockStore;
+use crate::error::{Error, StoreError};
+use crate::protocol::{Consistency, Write};
+use crate::record::LockRecord;
+use crate::types::LockName;
+
+/// A store in a DynamoDB table. Clones share connections and credentials.
+///
+/// The table has the partition key `lock` (a string) and the sort key `ticket`
+/// (a number). [`create_table`](Self::create_table) makes one.
+///
+/// Requests run on the calling thread, over HTTP/1.1, without an async runtime.
+/// Each has a deadline, and none is sent twice by itself.
+///
+/// ```no_run
+/// use dynamodb_fifo_lock::{DynamoDbStore, LockClient};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = DynamoDbStore::builder("locks").region("eu-central-1").build()?;
+/// store.create_table()?;
+/// let client = LockClient::builder().build(store)?;
+/// let guard = client.acquire("invoices")?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct DynamoDbStore {
+    table: String,
+    region: Region,
+    agent: Agent,
+    credentials: Arc<Cache>,
+}
+
+impl DynamoDbStore {
+    /// Settings for a store in the table `table`, all at their defaults.
+    pub fn builder(table: impl Into<String>) -> DynamoDbStoreBuilder {
+        DynamoDbStoreBuilder {
+            table: table.into(),
+            region: None,
+            endpoint: None,
+            credentials: None,
+            ca_bundle: None,
+        }
+    }
+
+    /// The table's name.
+    #[must_use]
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// Makes one request within `within`.
+    fn ask<T, E, F>(
+        &self,
+        within: Duration,
+        request: impl FnOnce(DynamoDbClient) -> F,
+    ) -> Result<T, RusotoError<E>>
+    where
+        F: Future<Output = Result<T, RusotoError<E>>>,
+    {
+        let deadline = Instant::now()
+            .checked_add(within)
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
+        let signer = Signer {
+            cache: Arc::clone(&self.credentials),
+            deadline,
+        };
+        let courier = Courier {
+            agent: self.agent.clone(),
+            deadline,
+        };
+        let client = Client::new_with(signer, courier);
+        let client = DynamoDbClient::new_with_client(client, self.region.clone());
+        // Signer and courier do their work when polled, on this thread, so the
+        // first poll is the last. There is nothing to wait on.
+        let unfinished = || HttpDispatchError::new("the request was not finished".into());
+        async { request(client).await }
+            .now_or_never()
+            .unwrap_or_else(|| Err(unfinished().into()))
+    }
+
+    /// The service does not say what is wrong with a key; the table does.
+    fn look_at_key(&self, error: StoreError, within: Duration) -> StoreError {
+        let StoreError::WrongKeySchema { .. } = &error else {
+            return error;
+        };
+        let input = DescribeTableInput {
+            table_name: self.table.clone(),
+        };
+        match self.ask(within, |client| async move {
+            client.describe_table(input).await
+        }) {
+            Ok(answer) => StoreError::WrongKeySchema {
+                table: self.table.clone(),
+                found: table::key_of(&answer.table.unwrap_or_default()).join(", "),
+            },
+            Err(_) => error,
+        }
+    }
+}
+
+impl LockStore for DynamoDbStore {
+    fn read(
+        &self,
+        lock: &LockName,
+        consistency: Consistency,
+        within: Duration,
+    ) -> Result<Option<LockRecord>, StoreError> {
+        let input = GetItemInput {
+            table_name: self.table.clone(),
+            key: item::key(lock),
+            consistent_read: Some(consistency == Consistency::Strong),
+            ..GetItemInput::default()
+        };
+        match self.ask(within, |client| async move { client.get_item(input).await }) {
+            Ok(answer) => answer
+                .item
+                .map(|item| item::record(lock, &item, Strangers::Refused))
+                .transpose(),
+            Err(error) => Err(self.look_at_key(explain(&self.table, error), within)),
+        }
+    }
+
+    fn write(
+        &self,
+        lock: &LockName,
+        write: &Write,
+        within: Duration,
+    ) -> Result<Option<LockRecord>, StoreError> {
+        let input = request::update(&self.table, lock, write);
+        let answer = self.ask(
+            within,
+            |client| async move { client.update_item(input).await },
+        );
+        match answer {
+            Ok(answer) => {
+                let Some(item) = answer.attributes else {
+                    return Err(StoreError::Unreachable {
+                        source: anyhow!("the answer to a write does not show the record").into(),
+                    });
+                };
+                // Whoever holds goes on holding, and can give back, whatever
+                // somebody added to the record meanwhile.
+                let strangers = match write {
+                    Write::Renew { .. } | Write::Release { .. } | Write::Withdraw { .. } => {
+                        Strangers::Ignored
+                    }
+                    _ => Strangers::Refused,
+                };
+                item::record(lock, &item, strangers).map(Some)
+            }
+            Err(RusotoError::Service(UpdateItemError::ConditionalCheckFailed(_))) => Ok(None),
+            Err(error) => Err(self.look_at_key(explain(&self.table, error), within)),
+        }
+    }
+}
+
+impl fmt::Debug for DynamoDbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamoDbStore")
+            .field("table", &self.table)
+            .field("region", &self.region)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of a [`DynamoDbStore`]. No setter fails; [`build`](Self::build)
+/// checks everything.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct DynamoDbStoreBuilder {
+    table: String,
+    region: Option<String>,
+    endpoint: Option<String>,
+    credentials: Option<Credentials>,
+    ca_bundle: Option<PathBuf>,
+}
+
+impl DynamoDbStoreBuilder {
+    /// The table's region, by its name. Defaults to `AWS_REGION`, else
+    /// `AWS_DEFAULT_REGION`, else the profile's. With an `http://` endpoint it may
+    /// be left out.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// Where the service is, an `http://` or `https://` address. Defaults to
+    /// `AWS_ENDPOINT_URL_DYNAMODB`, else `AWS_ENDPOINT_URL`, else the region's
+    /// public endpoint.
+    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoint = Some(endpoint.into());
+        self
+    }
+
+    /// Where credentials come from. Defaults to [`Credentials::chain`].
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// A PEM file of the only certificate authorities to trust. Defaults to
+    /// `AWS_CA_BUNDLE`, else to Mozilla's list as compiled in.
+    pub fn ca_bundle(mut self, file: impl Into<PathBuf>) -> Self {
+        self.ca_bundle = Some(file.into());
+        self
+    }
+
+    /// Checks the settings. Sends nothing: a missing table or a wrong key shows
+    /// with the first request, or with
+    /// [`check_table`](DynamoDbStore::check_table).
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] names the setting that is missing or makes no
+    /// sense.
+    pub fn build(self) -> Result<DynamoDbStore, Error> {
+        let sound = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if !(3..=255).contains(&self.table.len()) || !self.table.chars().all(sound) {
+            return Err(Error::InvalidSetting {
+                setting: "table",
+                problem: format!(
+                    "{:?} is not a table's name: 3 to 255 letters, digits and `_`, `.`, `-`",
+                    self.table
+                ),
+            });
+        }
+        let region = region::settle(self.region, self.endpoint, &from_environment)?;
+        let ca_bundle = self
+            .ca_bundle
+            .or_else(|| from_environment("AWS_CA_BUNDLE").map(Into::into));
+        let roots = match ca_bundle {
+            Some(file) => read_roots(&file)?,
+            None => RootCerts::WebPki,
+        };
+        Ok(DynamoDbStore {
+            table: self.table,
+            region,
+            agent: http::agent(roots),
+            credentials: Cache::new(self.credentials.unwrap_or_else(Credentials::chain)),
+        })
+    }
+}
+
+fn read_roots(file: &std::path::Path) -> Result<RootCerts, Error> {
+    let wrong = |problem: String| Error::InvalidSetting {
+        setting: "ca_bundle",
+        problem: format!("{}: {problem}", file.display()),
+    };
+    let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| wrong(error.to_string()))? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(wrong("there is no certificate in it".into()));
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
+}

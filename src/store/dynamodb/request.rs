@@ -1,0 +1,189 @@
+//! The protocol's writes as UpdateItem requests.
+//!
+//! Each of them says on the server what [`apply`](crate::protocol::apply) says
+//! in this process; the contract tests hold the two against each other.
+
+use std::collections::HashMap;
+
+use rusoto_dynamodb::{AttributeValue, UpdateItemInput};
+
+use super::item::{
+    GRACE, HOLDER, ID, ISSUED, LEASE, LOCK, OWNER, RENEWED_AT, REVISION, SCHEMA, SERVED, SINCE,
+    holder, key, millis, number, text,
+};
+use crate::protocol::Write;
+use crate::record::SCHEMA_VERSION;
+use crate::types::{LockName, Ticket};
+
+/// There is no record yet.
+const ABSENT: &str = "attribute_not_exists(#lock)";
+
+/// The record is one of ours. A number compared with a text is false, so this
+/// checks the types as well. What it cannot see is an attribute it does not name.
+const SOUND: &str = "#schema = :schema AND #served >= :zero AND #served <= #issued \
+    AND #issued < :last AND #revision >= :zero AND #grace > :zero";
+
+/// So is its holder, if it has one.
+const HOLDER_SOUND: &str = "(attribute_not_exists(#holder) OR (#served < #issued \
+    AND size(#holder) = :five AND attribute_type(#holder.#id, :s) AND #holder.#lease > :zero \
+    AND attribute_type(#holder.#owner, :s) AND #holder.#since >= :zero \
+    AND #holder.#renewed_at >= :zero))";
+
+/// Draws a ticket, creating the record if there is none.
+const DRAW: &str = "#schema = if_not_exists(#schema, :schema), \
+    #issued = if_not_exists(#issued, :start) + :one, \
+    #served = if_not_exists(#served, :start), \
+    #grace = if_not_exists(#grace, :grace)";
+
+/// It is the ticket's turn, and nobody else has claimed it.
+const OURS_TO_TAKE: &str = "#schema = :schema AND #served = :before AND #issued >= :ticket \
+    AND (attribute_not_exists(#holder) OR #holder.#id = :id)";
+
+const STEP: &str = "#revision = #revision + :one";
+
+/// The request that asks DynamoDB to apply `write`, or to refuse it.
+pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemInput {
+    let schema = (":schema", number(SCHEMA_VERSION));
+    let one = (":one", number(1));
+    let zero = || (":zero", number(0));
+    let (condition, update, values) = match write {
+        Write::Try {
+            holder: holding,
+            start,
+            grace,
+        } => (
+            format!(
+                "{ABSENT} OR ({SOUND} AND #issued = #served AND attribute_not_exists(#holder))"
+            ),
+            format!(
+                "SET {DRAW}, #revision = if_not_exists(#revision, :zero) + :one, #holder = :holder"
+            ),
+            vec![
+                schema,
+                one,
+                zero(),
+                (":last", number(Ticket::MAX.get() - 1)),
+                (":start", number(start.get())),
+                (":grace", number(millis(*grace))),
+                (":holder", holder(holding)),
+            ],
+        ),
+        Write::Enqueue { start, grace } => (
+            format!("{ABSENT} OR ({SOUND} AND {HOLDER_SOUND})"),
+            format!("SET {DRAW}, #revision = if_not_exists(#revision, :zero)"),
+            vec![
+                schema,
+                one,
+                zero(),
+                (":last", number(Ticket::MAX.get() - 1)),
+                (":start", number(start.get())),
+                (":grace", number(millis(*grace))),
+                (":five", number(5)),
+                (":s", text("S")),
+            ],
+        ),
+        Write::Claim {
+            ticket,
+            holder: holding,
+        } => (
+            OURS_TO_TAKE.into(),
+            format!("SET #holder = :holder, {STEP}"),
+            vec![
+                schema,
+                one,
+                (":before", number(ticket.previous().get())),
+                (":ticket", number(ticket.get())),
+                (":id", text(holding.id.as_str())),
+                (":holder", holder(holding)),
+            ],
+        ),
+        Write::Renew {
+            ticket,
+            id,
+            wall_ms,
+        } => (
+            "#schema = :schema AND #served = :before AND #holder.#id = :id".into(),
+            format!("SET #holder.#renewed_at = :now, {STEP}"),
+            vec![
+                schema,
+                one,
+                (":before", number(ticket.previous().get())),
+                (":id", text(id.as_str())),
+                (":now", number(*wall_ms)),
+            ],
+        ),
+        Write::Release { ticket, id } => (
+            OURS_TO_TAKE.into(),
+            format!("SET #served = :ticket, {STEP} REMOVE #holder"),
+            vec![
+                schema,
+                one,
+                (":before", number(ticket.previous().get())),
+                (":ticket", number(ticket.get())),
+                (":id", text(id.as_str())),
+            ],
+        ),
+        Write::Withdraw { id } => (
+            "#schema = :schema AND #holder.#id = :id".into(),
+            format!("SET #served = #served + :one, {STEP} REMOVE #holder"),
+            vec![schema, one, (":id", text(id.as_str()))],
+        ),
+        Write::Advance {
+            served,
+            revision,
+            to,
+        } => (
+            "#schema = :schema AND #served = :seen AND #revision = :revision \
+             AND #issued >= :finished"
+                .into(),
+            format!("SET #served = :finished, {STEP} REMOVE #holder"),
+            vec![
+                schema,
+                one,
+                (":seen", number(served.get())),
+                (":revision", number(*revision)),
+                (":finished", number(to.previous().get())),
+            ],
+        ),
+    };
+    UpdateItemInput {
+        table_name: table.into(),
+        key: key(lock),
+        expression_attribute_names: Some(names(&condition, &update)),
+        expression_attribute_values: Some(owned(values)),
+        condition_expression: Some(condition),
+        update_expression: Some(update),
+        return_values: Some("ALL_NEW".into()),
+        ..UpdateItemInput::default()
+    }
+}
+
+/// DynamoDB rejects names that are declared and not used. Each of ours stands
+/// after a `#`, because `lock`, `owner` and `schema` are reserved words.
+fn names(condition: &str, update: &str) -> HashMap<String, String> {
+    let all = [
+        ("#lock", LOCK),
+        ("#schema", SCHEMA),
+        ("#issued", ISSUED),
+        ("#served", SERVED),
+        ("#holder", HOLDER),
+        ("#revision", REVISION),
+        ("#grace", GRACE),
+        ("#id", ID),
+        ("#lease", LEASE),
+        ("#owner", OWNER),
+        ("#since", SINCE),
+        ("#renewed_at", RENEWED_AT),
+    ];
+    all.into_iter()
+        .filter(|(name, _)| condition.contains(name) || update.contains(name))
+        .map(|(name, attribute)| (name.into(), attribute.into()))
+        .collect()
+}
+
+fn owned(values: Vec<(&str, AttributeValue)>) -> HashMap<String, AttributeValue> {
+    values
+        .into_iter()
+        .map(|(name, value)| (name.into(), value))
+        .collect()
+}
