@@ -134,8 +134,13 @@ pub fn apply(record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
                 to,
             },
             Some(record),
-        ) => (record.served == *served && record.revision == *revision)
-            .then(|| finish(record, to.previous())),
+        ) => {
+            let finished = to.previous();
+            let as_seen = record.served == *served && record.revision == *revision;
+            // Only tickets that are out, and not finished yet, can be finished.
+            let in_queue = record.served < finished && finished <= record.issued;
+            (as_seen && in_queue).then(|| finish(record, finished))
+        }
     }
 }
 

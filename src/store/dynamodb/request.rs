@@ -134,7 +134,7 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
             to,
         } => (
             "#schema = :schema AND #served = :seen AND #revision = :revision \
-             AND #issued >= :finished"
+             AND #served < :finished AND #issued >= :finished"
                 .into(),
             format!("SET #served = :finished, {STEP} REMOVE #holder"),
             vec![

@@ -1,0 +1,97 @@
+//! A store that fails on demand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dynamodb_fifo_lock::protocol::{Consistency, Write};
+use dynamodb_fifo_lock::record::LockRecord;
+use dynamodb_fifo_lock::{LockName, LockStore, StoreError};
+
+/// What happens to one request.
+pub enum Fate {
+    /// It is carried out and answered.
+    Fine,
+    /// It is lost on the way.
+    Lost,
+    /// It is carried out, and its answer is lost.
+    AnswerLost,
+    /// It is refused for now.
+    Throttled,
+}
+
+/// A request, as the plan sees it.
+pub enum Request<'a> {
+    Read,
+    Write(&'a Write),
+}
+
+type Plan = dyn Fn(&LockName, &Request<'_>) -> Fate + Send + Sync;
+
+/// A store whose requests meet the fate that a plan decides. The plan may block,
+/// for a request that hangs.
+#[derive(Clone)]
+pub struct Faulty {
+    inner: Arc<dyn LockStore>,
+    plan: Arc<Plan>,
+}
+
+impl Faulty {
+    pub fn new(
+        inner: impl LockStore + 'static,
+        plan: impl Fn(&LockName, &Request<'_>) -> Fate + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            plan: Arc::new(plan),
+        }
+    }
+
+    fn meet<T>(
+        &self,
+        lock: &LockName,
+        request: &Request<'_>,
+        carry_out: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match (self.plan)(lock, request) {
+            Fate::Fine => carry_out(),
+            Fate::Lost => Err(unreachable()),
+            Fate::AnswerLost => {
+                let _ = carry_out();
+                Err(unreachable())
+            }
+            Fate::Throttled => Err(StoreError::Throttled {
+                source: "on purpose".into(),
+            }),
+        }
+    }
+}
+
+pub fn unreachable() -> StoreError {
+    StoreError::Unreachable {
+        source: "on purpose".into(),
+    }
+}
+
+impl LockStore for Faulty {
+    fn read(
+        &self,
+        lock: &LockName,
+        consistency: Consistency,
+        within: Duration,
+    ) -> Result<Option<LockRecord>, StoreError> {
+        self.meet(lock, &Request::Read, || {
+            self.inner.read(lock, consistency, within)
+        })
+    }
+
+    fn write(
+        &self,
+        lock: &LockName,
+        write: &Write,
+        within: Duration,
+    ) -> Result<Option<LockRecord>, StoreError> {
+        self.meet(lock, &Request::Write(write), || {
+            self.inner.write(lock, write, within)
+        })
+    }
+}

@@ -1,0 +1,159 @@
+//! An HTTP proxy before a server: counts requests, and spoils answers on demand.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::Receiver;
+use parking_lot::Mutex;
+
+/// What happens to one request.
+#[derive(Clone)]
+pub enum Fault {
+    /// Nothing out of order.
+    None,
+    /// The connection closes after the server has done what was asked.
+    DropAnswer,
+    /// No answer until the channel closes; the server never hears of it.
+    Hang(Receiver<()>),
+    /// Half of the body, and then nothing until the channel closes.
+    HalfBody(Receiver<()>),
+    /// A header that is not ASCII stands in the answer.
+    OddHeader,
+    /// This answer instead of the server's, which never hears of the request.
+    Instead(u16, &'static str),
+}
+
+type Plan = dyn FnMut(&str) -> Fault + Send;
+
+/// A proxy that listens on a port of its own, until the process ends.
+pub struct Proxy {
+    pub endpoint: String,
+    operations: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    /// A proxy before `upstream`; `plan` is asked about each operation.
+    pub fn before(upstream: &str, plan: impl FnMut(&str) -> Fault + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let operations = Arc::new(Mutex::new(Vec::new()));
+        let plan: Arc<Mutex<Box<Plan>>> = Arc::new(Mutex::new(Box::new(plan)));
+        let (upstream, log) = (upstream.to_owned(), Arc::clone(&operations));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (upstream, log, plan) = (upstream.clone(), Arc::clone(&log), Arc::clone(&plan));
+                thread::spawn(move || serve(&stream, &upstream, &log, &plan));
+            }
+        });
+        Self {
+            endpoint,
+            operations,
+        }
+    }
+
+    /// The operations asked for since this was last called.
+    pub fn take_operations(&self) -> Vec<String> {
+        std::mem::take(&mut self.operations.lock())
+    }
+}
+
+/// Serves one connection until either side closes it.
+fn serve(
+    stream: &TcpStream,
+    upstream: &str,
+    log: &Mutex<Vec<String>>,
+    plan: &Mutex<Box<Plan>>,
+) -> Option<()> {
+    let agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .new_agent();
+    let mut reader = BufReader::new(stream);
+    let mut writer = stream;
+    loop {
+        let (headers, body) = read_request(&mut reader)?;
+        let operation = headers
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("x-amz-target"))
+            .and_then(|(_, value)| value.rsplit('.').next())
+            .unwrap_or("?")
+            .to_owned();
+        log.lock().push(operation.clone());
+        let fault = (plan.lock())(&operation);
+        match &fault {
+            Fault::Hang(until) => {
+                let _ = until.recv();
+                return None;
+            }
+            Fault::Instead(status, text) => {
+                answer(&mut writer, *status, "", text.as_bytes())?;
+                continue;
+            }
+            _ => {}
+        }
+        let mut request = agent.post(upstream);
+        for (name, value) in &headers {
+            let own = ["host", "content-length", "connection", "user-agent", "accept"];
+            if !own.contains(&name.to_lowercase().as_str()) {
+                request = request.header(name, value);
+            }
+        }
+        let mut reply = request.send(&body[..]).ok()?;
+        let text = reply.body_mut().read_to_vec().ok()?;
+        let status = reply.status().as_u16();
+        match fault {
+            Fault::DropAnswer => return None,
+            Fault::HalfBody(until) => {
+                let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n", text.len());
+                writer.write_all(head.as_bytes()).ok()?;
+                writer.write_all(&text[..text.len() / 2]).ok()?;
+                writer.flush().ok()?;
+                let _ = until.recv();
+                return None;
+            }
+            Fault::OddHeader => answer(&mut writer, status, "X-Odd: gr\u{fc}\u{df}e\r\n", &text)?,
+            _ => answer(&mut writer, status, "", &text)?,
+        }
+    }
+}
+
+type Headers = Vec<(String, String)>;
+
+fn read_request(reader: &mut impl BufRead) -> Option<(Headers, Vec<u8>)> {
+    let mut headers = Vec::new();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(": ") {
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.parse().ok()?;
+            }
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((headers, body))
+}
+
+fn answer(writer: &mut impl Write, status: u16, extra: &str, body: &[u8]) -> Option<()> {
+    let head = format!(
+        "HTTP/1.1 {status} x\r\nContent-Type: application/x-amz-json-1.0\r\n{extra}\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    // One segment: a test must not wait for delayed acknowledgements.
+    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(body);
+    writer.write_all(&bytes).ok()?;
+    writer.flush().ok()
+}
