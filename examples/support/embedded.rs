@@ -25,7 +25,8 @@ impl Embedded {
             .spawn(move || {
                 let serve = async {
                     let listener = TcpListener::bind("127.0.0.1:0").await?;
-                    let database = Database::memory().map_err(|error| anyhow::anyhow!("{error}"))?;
+                    let database =
+                        Database::memory().map_err(|error| anyhow::anyhow!("{error}"))?;
                     let _ = started.send(listener.local_addr()?);
                     let until = async { drop(stopped.await) };
                     dynoxide::server::serve_with_shutdown(listener, database, until)
@@ -37,9 +38,7 @@ impl Embedded {
                     .build()?
                     .block_on(serve)
             })?;
-        let address = starts
-            .recv()
-            .context("the embedded server did not start")?;
+        let address = starts.recv().context("the embedded server did not start")?;
         Ok(Self {
             endpoint: format!("http://{address}"),
             _stop: stop,

@@ -1,6 +1,6 @@
 //! An HTTP proxy before a server: counts requests, and spoils answers on demand.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -95,7 +95,13 @@ fn serve(
         }
         let mut request = agent.post(upstream);
         for (name, value) in &headers {
-            let own = ["host", "content-length", "connection", "user-agent", "accept"];
+            let own = [
+                "host",
+                "content-length",
+                "connection",
+                "user-agent",
+                "accept",
+            ];
             if !own.contains(&name.to_lowercase().as_str()) {
                 request = request.header(name, value);
             }
@@ -106,7 +112,10 @@ fn serve(
         match fault {
             Fault::DropAnswer => return None,
             Fault::HalfBody(until) => {
-                let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n", text.len());
+                let head = format!(
+                    "HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n",
+                    text.len()
+                );
                 writer.write_all(head.as_bytes()).ok()?;
                 writer.write_all(&text[..text.len() / 2]).ok()?;
                 writer.flush().ok()?;

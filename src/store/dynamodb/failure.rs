@@ -135,6 +135,7 @@ fn is_about_the_key(message: &str) -> bool {
     [
         "does not match the schema",
         "type mismatch for key",
+        "type mismatch for attribute to update",
         "conditions on the keys is invalid",
         "missing the key",
     ]

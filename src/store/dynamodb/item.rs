@@ -33,8 +33,11 @@ const KNOWN: [&str; 8] = [
 ];
 const KNOWN_OF_HOLDER: [&str; 5] = [ID, LEASE, OWNER, SINCE, RENEWED_AT];
 
+/// How many parts a holder has.
+pub(super) const PARTS_OF_HOLDER: u64 = KNOWN_OF_HOLDER.len() as u64;
+
 /// A lease or grace beyond this is a slip, or somebody else's number.
-const LONGEST: u64 = 24 * 60 * 60 * 1000;
+pub(super) const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Whether an item may have attributes that a record does not have.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,7 +107,7 @@ pub(super) fn record(
     if strangers == Strangers::Refused {
         top.refuse_strangers(&KNOWN)?;
     }
-    // The last ticket is never drawn, so that there always is a next one.
+    // A lock whose tickets are used up is at its end.
     let issued = top.number(ISSUED, 0..=Ticket::MAX.get() - 1)?;
     let served = top.number(SERVED, 0..=issued)?;
     let holder = match item.get(HOLDER) {
@@ -119,8 +122,8 @@ pub(super) fn record(
         issued: Ticket::new(issued),
         served: Ticket::new(served),
         holder,
-        revision: top.number(REVISION, 0..=u64::MAX)?,
-        grace: Duration::from_millis(top.number(GRACE, 1..=LONGEST)?),
+        revision: top.number(REVISION, 0..=Ticket::MAX.get())?,
+        grace: Duration::from_millis(top.number(GRACE, 1..=LONGEST_MS)?),
     })
 }
 
@@ -133,10 +136,10 @@ fn read_holder(lock: &LockName, item: &Item) -> Result<Holder, StoreError> {
     holder.refuse_strangers(&KNOWN_OF_HOLDER)?;
     Ok(Holder {
         id: HolderId::new(holder.text(ID)?),
-        lease: Duration::from_millis(holder.number(LEASE, 1..=LONGEST)?),
+        lease: Duration::from_millis(holder.number(LEASE, 1..=LONGEST_MS)?),
         owner: holder.text(OWNER)?.into(),
-        since_ms: holder.number(SINCE, 0..=u64::MAX)?,
-        renewed_at_ms: holder.number(RENEWED_AT, 0..=u64::MAX)?,
+        since_ms: holder.number(SINCE, 0..=Ticket::MAX.get())?,
+        renewed_at_ms: holder.number(RENEWED_AT, 0..=Ticket::MAX.get())?,
     })
 }
 

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use rusoto_dynamodb::{AttributeValue, UpdateItemInput};
 
 use super::item::{
-    GRACE, HOLDER, ID, ISSUED, LEASE, LOCK, OWNER, RENEWED_AT, REVISION, SCHEMA, SERVED, SINCE,
-    holder, key, millis, number, text,
+    GRACE, HOLDER, ID, ISSUED, LEASE, LOCK, LONGEST_MS, OWNER, PARTS_OF_HOLDER, RENEWED_AT,
+    REVISION, SCHEMA, SERVED, SINCE, holder, key, millis, number, text,
 };
 use crate::protocol::Write;
 use crate::record::SCHEMA_VERSION;
@@ -19,15 +19,19 @@ use crate::types::{LockName, Ticket};
 const ABSENT: &str = "attribute_not_exists(#lock)";
 
 /// The record is one of ours. A number compared with a text is false, so this
-/// checks the types as well. What it cannot see is an attribute it does not name.
+/// checks the types as well. What it cannot see is a fraction, and an attribute
+/// that it does not name.
 const SOUND: &str = "#schema = :schema AND #served >= :zero AND #served <= #issued \
-    AND #issued < :last AND #revision >= :zero AND #grace > :zero";
+    AND #issued < :last AND #revision >= :zero AND #revision <= :last \
+    AND #grace >= :one AND #grace <= :longest";
 
 /// So is its holder, if it has one.
 const HOLDER_SOUND: &str = "(attribute_not_exists(#holder) OR (#served < #issued \
-    AND size(#holder) = :five AND attribute_type(#holder.#id, :s) AND #holder.#lease > :zero \
-    AND attribute_type(#holder.#owner, :s) AND #holder.#since >= :zero \
-    AND #holder.#renewed_at >= :zero))";
+    AND size(#holder) = :parts AND attribute_type(#holder.#id, :text) \
+    AND attribute_type(#holder.#owner, :text) \
+    AND #holder.#lease >= :one AND #holder.#lease <= :longest \
+    AND #holder.#since >= :zero AND #holder.#since <= :last \
+    AND #holder.#renewed_at >= :zero AND #holder.#renewed_at <= :last))";
 
 /// Draws a ticket, creating the record if there is none.
 const DRAW: &str = "#schema = if_not_exists(#schema, :schema), \
@@ -62,7 +66,8 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
                 schema,
                 one,
                 zero(),
-                (":last", number(Ticket::MAX.get() - 1)),
+                (":last", number(Ticket::MAX.get())),
+                (":longest", number(LONGEST_MS)),
                 (":start", number(start.get())),
                 (":grace", number(millis(*grace))),
                 (":holder", holder(holding)),
@@ -75,11 +80,12 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
                 schema,
                 one,
                 zero(),
-                (":last", number(Ticket::MAX.get() - 1)),
+                (":last", number(Ticket::MAX.get())),
+                (":longest", number(LONGEST_MS)),
                 (":start", number(start.get())),
                 (":grace", number(millis(*grace))),
-                (":five", number(5)),
-                (":s", text("S")),
+                (":parts", number(PARTS_OF_HOLDER)),
+                (":text", text("S")),
             ],
         ),
         Write::Claim {
