@@ -101,7 +101,13 @@ mod tests {
         let carriers = Carriers::new(2);
         let (unhang, hangs) = bounded::<()>(0);
         let (done, finished) = bounded(1);
-        assert!(carriers.carry(Box::new(move || drop(hangs.recv()))).is_ok());
+        assert!(
+            carriers
+                .carry(Box::new(move || {
+                    let _ = hangs.recv();
+                }))
+                .is_ok()
+        );
         let report = done.clone();
         assert!(
             carriers
@@ -111,7 +117,9 @@ mod tests {
         finished.recv_timeout(DEADLINE).unwrap();
         // One hangs, one is idle: there is room for a second hanging one only.
         let (unhang_too, hangs_too) = bounded::<()>(0);
-        let mut errand: Errand = Box::new(move || drop(hangs_too.recv()));
+        let mut errand: Errand = Box::new(move || {
+            let _ = hangs_too.recv();
+        });
         let until = std::time::Instant::now() + DEADLINE;
         while let Err(back) = carriers.carry(errand) {
             assert!(std::time::Instant::now() < until);

@@ -397,3 +397,41 @@ impl fmt::Debug for LockClientBuilder {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SkewedClock;
+    use crate::error::Error;
+    use crate::store::MemoryStore;
+
+    fn skewed(store: &MemoryStore, hours: i64) -> LockClient {
+        LockClient::builder()
+            .lease(Duration::from_secs(60))
+            .clock(Arc::new(SkewedClock {
+                machine: SystemClock::shared(),
+                wall_offset_ms: hours * 3_600_000,
+            }))
+            .build(store.clone())
+            .unwrap()
+    }
+
+    /// The hazard: a lease that ends by everybody's own wall clock.
+    #[test]
+    fn wall_clocks_hours_apart_steal_no_lease() {
+        for (holders, others) in [(-5, 5), (5, -5)] {
+            let store = MemoryStore::new();
+            let guard = skewed(&store, holders).acquire("skewed").unwrap();
+            let other = skewed(&store, others);
+            assert!(other.try_acquire("skewed").unwrap().is_none());
+            let wait = other.acquire_timeout("skewed", Duration::from_millis(300));
+            assert!(matches!(wait, Err(Error::AcquireTimeout { .. })));
+            assert!(guard.is_held());
+            let token = guard.fencing_token();
+            guard.release().unwrap();
+            // The ticket that gave up is passed over; and tokens grow, whatever
+            // the clock of whoever acquires next.
+            assert!(other.acquire("skewed").unwrap().fencing_token() > token);
+        }
+    }
+}
