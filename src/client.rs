@@ -50,17 +50,19 @@ pub struct LockClient {
     shared: Arc<Shared>,
 }
 
+/// Which thread acquired which locks that are held.
+type HeldLocks = HashMap<(ThreadId, LockName), Vec<Weak<Lease>>>;
+
 /// What the clones of a client, and its guards, share.
 pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
     heartbeat: Heartbeat,
-    held: Mutex<HashMap<(ThreadId, LockName), Vec<Weak<Lease>>>>,
+    held: Mutex<HeldLocks>,
     contended: Mutex<HashMap<LockName, Moment>>,
 }
 
 impl LockClient {
     /// Settings for a new client, all at their defaults.
-    #[must_use]
     pub fn builder() -> LockClientBuilder {
         LockClientBuilder {
             wishes: Wishes::default(),

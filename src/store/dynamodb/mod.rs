@@ -1,5 +1,10 @@
 //! Lock records in a DynamoDB table, over rusoto.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "the size is rusoto's, and no error here is on a hot path"
+)]
+
 mod credentials;
 mod failure;
 mod http;
