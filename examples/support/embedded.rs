@@ -10,14 +10,14 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 /// A server that listens on a port of its own until this is dropped.
-pub struct Embedded {
+pub(crate) struct Embedded {
     endpoint: String,
     _stop: oneshot::Sender<()>,
 }
 
 impl Embedded {
     /// Starts a server without tables.
-    pub fn start() -> anyhow::Result<Self> {
+    pub(crate) fn start() -> anyhow::Result<Self> {
         let (started, starts) = bounded(1);
         let (stop, stopped) = oneshot::channel::<()>();
         thread::Builder::new()
@@ -46,7 +46,7 @@ impl Embedded {
     }
 
     /// Its address.
-    pub fn endpoint(&self) -> &str {
+    pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 }
