@@ -1,0 +1,91 @@
+//! Two ways to carry rusoto's requests from a blocking caller, one GetItem each:
+//! this crate's blocking client on the calling thread, and a thread with a tokio
+//! runtime over rusoto's HTTP machinery. `docs/http.md` quotes the result.
+//!
+//! ```text
+//! cargo bench --bench transport
+//! DYNAMODB_ENDPOINT=http://localhost:8000 cargo bench --bench transport
+//! ```
+
+#[path = "../examples/support/embedded.rs"]
+mod embedded;
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use dynamodb_fifo_lock::protocol::Consistency;
+use dynamodb_fifo_lock::{AccessKeys, Credentials, DynamoDbStore, LockName, LockStore};
+use rusoto_core::credential::StaticProvider;
+use rusoto_core::{HttpClient, Region};
+use rusoto_dynamodb::{AttributeValue, DynamoDb, DynamoDbClient, GetItemInput};
+
+const TABLE: &str = "transport";
+
+fn question() -> GetItemInput {
+    let text = AttributeValue {
+        s: Some("bench".into()),
+        ..AttributeValue::default()
+    };
+    let number = AttributeValue {
+        n: Some("0".into()),
+        ..AttributeValue::default()
+    };
+    GetItemInput {
+        table_name: TABLE.into(),
+        consistent_read: Some(true),
+        key: [("lock".into(), text), ("ticket".into(), number)].into(),
+        ..GetItemInput::default()
+    }
+}
+
+fn transport(c: &mut Criterion) {
+    let server = embedded::Embedded::start().unwrap();
+    let endpoint =
+        std::env::var("DYNAMODB_ENDPOINT").unwrap_or_else(|_| server.endpoint().to_owned());
+    let store = DynamoDbStore::builder(TABLE)
+        .region("us-east-1")
+        .endpoint(&endpoint)
+        .credentials(Credentials::fixed(AccessKeys::new("test", "test")))
+        .build()
+        .unwrap();
+    store.create_table().unwrap();
+
+    let lock = LockName::new("bench").unwrap();
+    c.bench_function("blocking client, calling thread", |bencher| {
+        bencher.iter(|| store.read(&lock, Consistency::Strong, Duration::from_secs(3)));
+    });
+
+    // rusoto's own connector refuses http:// in this build, so it gets a plain
+    // one; all else is rusoto's HttpClient.
+    let (ask, asked) = tokio::sync::mpsc::unbounded_channel::<mpsc::Sender<bool>>();
+    let region = Region::Custom {
+        name: "us-east-1".into(),
+        endpoint,
+    };
+    std::thread::spawn(move || {
+        let mut asked = asked;
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(async {
+                let http = HttpClient::from_connector(hyper::client::HttpConnector::new());
+                let keys = StaticProvider::new_minimal("test".into(), "test".into());
+                let client = DynamoDbClient::new_with(http, keys, region);
+                while let Some(reply) = asked.recv().await {
+                    let _ = reply.send(client.get_item(question()).await.is_ok());
+                }
+            });
+    });
+    c.bench_function("rusoto's client, thread with a runtime", |bencher| {
+        bencher.iter(|| {
+            let (reply, answer) = mpsc::channel();
+            ask.send(reply).unwrap();
+            assert!(answer.recv().unwrap());
+        });
+    });
+}
+
+criterion_group!(benches, transport);
+criterion_main!(benches);
