@@ -1,4 +1,20 @@
-//! A blocking, first-come-first-served distributed lock on DynamoDB.
+//! A blocking, first-come-first-served distributed lock on DynamoDB, with RAII
+//! guards, a heartbeat thread and fencing tokens.
+//!
+//! * [`LockClient`] acquires locks: [`acquire`](LockClient::acquire),
+//!   [`try_acquire`](LockClient::try_acquire),
+//!   [`acquire_timeout`](LockClient::acquire_timeout),
+//!   [`acquire_with`](LockClient::acquire_with),
+//!   [`with_lock`](LockClient::with_lock).
+//! * [`LockGuard`] is a lock while it is held. Dropping it releases the lock.
+//! * [`FencingToken`] proves which grant a write belongs to.
+//! * [`DynamoDbStore`] keeps the records in a table, [`MemoryStore`] in memory.
+//! * [`protocol`] has the rules, without I/O or clocks.
+//!
+//! The rest of this page is the README.
+//!
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
 
 mod acquire;
 mod carriers;
@@ -28,4 +44,5 @@ pub use store::{
 };
 pub use types::{FencingToken, HolderId, InvalidName, LockName, Ticket};
 
+/// The crate whose channels stand in our signatures.
 pub use crossbeam_channel;
