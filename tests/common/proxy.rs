@@ -1,12 +1,13 @@
 //! An HTTP proxy before a server: counts requests, and spoils answers on demand.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// What happens to one request.
 #[derive(Clone)]
@@ -44,11 +45,33 @@ impl Proxy {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (upstream, log, plan) = (upstream.clone(), Arc::clone(&log), Arc::clone(&plan));
-                thread::spawn(move || serve(&stream, &upstream, &log, &plan));
+                thread::spawn(move || serve(stream, &upstream, &log, &plan));
             }
         });
         Self {
             endpoint,
+            operations,
+        }
+    }
+
+    /// The same with TLS, for the host name `localhost`.
+    pub fn with_tls(upstream: &str, config: Arc<ServerConfig>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let operations = Arc::new(Mutex::new(Vec::new()));
+        let (upstream, log) = (upstream.to_owned(), Arc::clone(&operations));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let (upstream, log) = (upstream.clone(), Arc::clone(&log));
+                thread::spawn(move || {
+                    let plan: Mutex<Box<Plan>> = Mutex::new(Box::new(|_| Fault::None));
+                    serve(StreamOwned::new(session, stream), &upstream, &log, &plan)
+                });
+            }
+        });
+        Self {
+            endpoint: format!("https://localhost:{port}"),
             operations,
         }
     }
@@ -61,7 +84,7 @@ impl Proxy {
 
 /// Serves one connection until either side closes it.
 fn serve(
-    stream: &TcpStream,
+    stream: impl Read + Write,
     upstream: &str,
     log: &Mutex<Vec<String>>,
     plan: &Mutex<Box<Plan>>,
@@ -71,7 +94,6 @@ fn serve(
         .build()
         .new_agent();
     let mut reader = BufReader::new(stream);
-    let mut writer = stream;
     loop {
         let (headers, body) = read_request(&mut reader)?;
         let operation = headers
@@ -82,6 +104,7 @@ fn serve(
             .to_owned();
         log.lock().push(operation.clone());
         let fault = (plan.lock())(&operation);
+        let mut writer = reader.get_mut();
         match &fault {
             Fault::Hang(until) => {
                 let _ = until.recv();
