@@ -1,5 +1,7 @@
 //! The blocking loop: carries the steps of a [`Waiter`] out.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, never, select};
@@ -7,70 +9,120 @@ use crossbeam_channel::{Receiver, never, select};
 use crate::core::Core;
 use crate::error::{Error, StoreError};
 use crate::event::Event;
-use crate::protocol::{Answer, Attempt, GaveUp, Grant, Moment, Notice, Patience, Step, Waiter};
-use crate::types::{HolderId, LockName};
+use crate::heartbeat::Heartbeat;
+use crate::lease::Never;
+use crate::lobby::{Lobby, Nudge, Rest, Seat};
+use crate::presence::Presence;
+use crate::protocol::{
+    self, Answer, Attempt, GaveUp, Grant, LOOK_LIMIT, Moment, Notice, Patience, Step, Waiter,
+};
+use crate::types::{HolderId, LockName, Ticket};
 
 /// How one acquire is to wait.
 pub(crate) struct Manner {
     pub(crate) patience: Patience,
     pub(crate) timeout: Option<Duration>,
     pub(crate) cancel: Option<Receiver<()>>,
+    pub(crate) data: Option<String>,
+    /// Whether the lock was found in use a moment ago.
     pub(crate) contended: bool,
+    /// How long its turns took then.
+    pub(crate) turn_time: Option<Duration>,
 }
 
 /// How an acquire ended, if not in an error.
 pub(crate) enum Outcome {
-    Granted(HolderId, Grant),
+    Granted(Grant),
     Busy,
 }
 
 /// One acquire attempt on the calling thread.
 pub(crate) struct Acquire<'a> {
     core: &'a Core,
+    lobby: &'a Arc<Lobby>,
+    heartbeat: &'a Heartbeat,
     lock: &'a LockName,
     cancel: Receiver<()>,
     began: Moment,
     waiter: Waiter,
     id: HolderId,
+    /// The place among the waiters of this client, and what the queue is told,
+    /// while there is a ticket.
+    queued: Option<Queued>,
     /// The failure to report, should the attempt end in one: the last one before
     /// it began to leave.
     failure: Option<(&'static str, StoreError)>,
+    /// What failed on the way out.
+    failed_to_leave: Option<StoreError>,
     cancelled_by: Option<CancelledBy>,
+    over: bool,
     /// Whether the lock turned out to be in use.
     pub(crate) met_others: bool,
 }
 
-#[derive(Clone, Copy)]
+struct Queued {
+    seat: Seat,
+    presence: Arc<Presence>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum CancelledBy {
     User,
     Close,
 }
 
+/// What ended a sleep.
+#[derive(Clone, Copy)]
+enum Woken {
+    Time,
+    Nudged(Nudge),
+    HolderGone,
+    Cancelled(CancelledBy),
+}
+
+/// As good as for ever.
+const LONG: Duration = Duration::from_secs(3_600);
+
 impl<'a> Acquire<'a> {
-    pub(crate) fn new(core: &'a Core, lock: &'a LockName, manner: Manner) -> Self {
+    pub(crate) fn new(
+        core: &'a Core,
+        lobby: &'a Arc<Lobby>,
+        heartbeat: &'a Heartbeat,
+        lock: &'a LockName,
+        manner: Manner,
+    ) -> Self {
         let settings = &core.settings;
         let began = core.clock.now();
         let id = HolderId::random();
         let waiter = Waiter::new(Attempt {
             id: id.clone(),
             owner: settings.owner.clone(),
+            data: manner.data,
             lease: settings.lease,
             grace: settings.claim_grace,
             pace: settings.pace,
+            presence: settings.presence,
+            clock_allowance: settings.clock_allowance,
             give_up_at: manner.timeout.map(|timeout| began.plus(timeout)),
             outage_limit: settings.outage_limit,
             patience: manner.patience,
             contended: manner.contended,
+            turn_time: manner.turn_time,
         });
         Self {
             core,
+            lobby,
+            heartbeat,
             lock,
             cancel: manner.cancel.unwrap_or_else(never),
             began,
             waiter,
             id,
+            queued: None,
             failure: None,
+            failed_to_leave: None,
             cancelled_by: None,
+            over: false,
             met_others: false,
         }
     }
@@ -79,37 +131,21 @@ impl<'a> Acquire<'a> {
     pub(crate) fn run(&mut self) -> Result<Outcome, Error> {
         let mut answer = Answer::Ready;
         loop {
-            let step = self.waiter.step(answer, self.core.now());
+            let step = self.step(answer);
             self.tell_notices();
             answer = match step {
-                Step::Write(write) => {
-                    let doing = if self.waiter.is_leaving() {
-                        "leave"
-                    } else {
-                        "acquire"
-                    };
-                    self.send(doing, |core, lock| {
-                        Ok(
-                            match core
-                                .store
-                                .write(lock, &write, core.settings.request_timeout)?
-                            {
-                                Some(record) => Answer::Applied(record),
-                                None => Answer::Refused,
-                            },
-                        )
-                    })
+                Step::Pause(until) => self.pause(until),
+                Step::Granted(grant) => {
+                    // The seat is kept until the lobby knows who holds.
+                    self.over = true;
+                    return Ok(Outcome::Granted(grant));
                 }
-                Step::Read(consistency) => self.send("watch", |core, lock| {
-                    let within = core.settings.request_timeout;
-                    Ok(Answer::Read(core.store.read(lock, consistency, within)?))
-                }),
-                Step::Pause(until) => {
-                    self.pause(until);
-                    Answer::Ready
+                Step::GaveUp(why) => {
+                    self.over = true;
+                    self.queued = None;
+                    return self.gave_up(why);
                 }
-                Step::Granted(grant) => return Ok(Outcome::Granted(self.id.clone(), grant)),
-                Step::GaveUp(why) => return self.gave_up(why),
+                request => self.send(&request),
             };
             self.notice_cancellation();
         }
@@ -120,13 +156,67 @@ impl<'a> Acquire<'a> {
         self.core.clock.now().since(self.began)
     }
 
-    fn send(
-        &mut self,
-        doing: &'static str,
-        request: impl FnOnce(&Core, &LockName) -> Result<Answer, StoreError>,
-    ) -> Answer {
+    /// How long a turn of this lock took lately, if that was seen.
+    pub(crate) fn turn_time(&self) -> Option<Duration> {
+        self.waiter.turn_time()
+    }
+
+    /// What was left behind in the queue because the client was closed and could
+    /// not say so.
+    pub(crate) fn take_left_behind(&mut self) -> Option<StoreError> {
+        self.failed_to_leave
+            .take_if(|_| self.cancelled_by == Some(CancelledBy::Close))
+    }
+
+    fn step(&mut self, answer: Answer) -> Step {
+        let now = self.core.now();
+        if let Some(queued) = &self.queued {
+            self.waiter
+                .set_announced(queued.presence.is_announced(now.moment));
+        }
+        let step = self.waiter.step(answer, now);
+        let ticket = self.waiter.ticket();
+        let seated = self.queued.as_ref().map(|queued| queued.seat.ticket);
+        if seated != ticket.map(|(ticket, _)| ticket) {
+            self.stand_up();
+            self.queued = ticket.map(|(ticket, drawn)| self.sit_down(ticket, drawn));
+        }
+        step
+    }
+
+    /// From here on the lobby and the queue know of this waiter.
+    fn sit_down(&self, ticket: Ticket, drawn: Moment) -> Queued {
+        let now = self.core.now();
+        let settings = &self.core.settings;
+        let presence = Arc::new(Presence::new(
+            self.lock.clone(),
+            protocol::Presence::new(
+                ticket,
+                self.id.clone(),
+                settings.owner.clone(),
+                settings.presence,
+                drawn,
+                now.wall_ms,
+            ),
+        ));
+        self.heartbeat.announce(&presence);
+        let holder = self.waiter.holder(now);
+        Queued {
+            seat: self.lobby.enter(self.lock, ticket, holder),
+            presence,
+        }
+    }
+
+    /// The ticket does not wait any more: its row goes as well.
+    fn stand_up(&mut self) {
+        if let Some(queued) = self.queued.take() {
+            self.heartbeat.dequeue(queued.presence);
+        }
+    }
+
+    fn send(&mut self, step: &Step) -> Answer {
         let leaving = self.waiter.is_leaving();
-        match request(self.core, self.lock) {
+        match self.ask(step) {
             Ok(answer) => {
                 self.met_others |= matches!(answer, Answer::Refused);
                 if !leaving {
@@ -136,25 +226,96 @@ impl<'a> Acquire<'a> {
             }
             Err(error) => {
                 let failure = error.failure();
-                self.core.tell(&Event::WaitDisturbed {
-                    lock: self.lock,
-                    error: &error,
-                });
+                if !self.over {
+                    self.core.tell(&Event::WaitDisturbed {
+                        lock: self.lock,
+                        error: &error,
+                    });
+                }
                 // What fails on the way out is not why we leave.
-                if !leaving {
-                    self.failure = Some((doing, error));
+                match (leaving, step) {
+                    (true, _) => self.failed_to_leave = Some(error),
+                    (false, Step::Write(_)) => self.failure = Some(("acquire", error)),
+                    (false, _) => self.failure = Some(("watch", error)),
                 }
                 Answer::Failed(failure)
             }
         }
     }
 
-    fn pause(&mut self, until: Moment) {
-        let pause = until.since(self.core.clock.now());
+    fn ask(&self, step: &Step) -> Result<Answer, StoreError> {
+        let (store, lock) = (&self.core.store, self.lock);
+        let within = self.core.settings.request_timeout;
+        Ok(match step {
+            Step::Write(write) => match store.write(lock, write, within)? {
+                Some(record) => Answer::Applied(record),
+                None => Answer::Refused,
+            },
+            Step::Read(consistency) => Answer::Read(store.read(lock, *consistency, within)?),
+            Step::Look { from, to } => {
+                Answer::Rows(store.look(lock, *from, *to, LOOK_LIMIT, within)?)
+            }
+            Step::Announce(row) => {
+                store.announce(lock, row, within)?;
+                Answer::Announced
+            }
+            Step::Pause(_) | Step::Granted(_) | Step::GaveUp(_) => Answer::Ready,
+        })
+    }
+
+    /// Sleeps. Only the first of this client's waiters polls, and it does not poll
+    /// either while the holder right before it is of this client: they are woken.
+    fn pause(&mut self, mut until: Moment) -> Answer {
+        loop {
+            let rest = match &self.queued {
+                Some(queued) => queued.seat.park(),
+                None => Rest::Poll,
+            };
+            let (wake, lost) = match rest {
+                Rest::Poll => (Some(until), never()),
+                Rest::UntilNudged => (self.waiter.gives_up_at(), never()),
+                Rest::BehindHolder(lost) => (self.waiter.gives_up_at(), lost),
+            };
+            let mut woken = self.sleep(wake, &lost);
+            if let Woken::Cancelled(by) = woken {
+                self.cancelled_by = Some(by);
+            }
+            if let Some(queued) = &self.queued {
+                // If the holder before us is claiming the lock for us, we cannot go
+                // anywhere before we know how that went.
+                let limit = self.core.settings.request_timeout * 3;
+                let told = match woken {
+                    Woken::Nudged(nudge) => Some(nudge),
+                    _ => None,
+                };
+                woken = queued.seat.wake(told, limit).map_or(woken, Woken::Nudged);
+            }
+            match woken {
+                Woken::Nudged(Nudge::First) => until = self.core.clock.now(),
+                Woken::Nudged(Nudge::HandedOver(sent)) => {
+                    if let Some((ticket, _)) = self.waiter.ticket() {
+                        self.tell_positions(ticket);
+                    }
+                    return Answer::HandedOver(sent);
+                }
+                Woken::Nudged(Nudge::Look) | Woken::HolderGone => return Answer::Nudged,
+                Woken::Cancelled(_) | Woken::Time => return Answer::Ready,
+            }
+        }
+    }
+
+    fn sleep(&self, wake: Option<Moment>, lost: &Receiver<Never>) -> Woken {
+        let nudges = match &self.queued {
+            Some(queued) => queued.seat.nudges().clone(),
+            None => never(),
+        };
+        let pause = wake.map_or(LONG, |wake| wake.since(self.core.clock.now()));
         select! {
-            recv(self.cancel) -> _ => self.cancelled_by = Some(CancelledBy::User),
-            recv(self.core.closed()) -> _ => self.cancelled_by = Some(CancelledBy::Close),
-            default(pause) => {}
+            recv(nudges) -> nudge => nudge.map_or(Woken::Time, Woken::Nudged),
+            recv(lost) -> _ => Woken::HolderGone,
+            recv(self.cancel) -> _ => Woken::Cancelled(CancelledBy::User),
+            recv(self.core.closed()) -> _ => Woken::Cancelled(CancelledBy::Close),
+            default(pause) => Woken::Time,
         }
     }
 
@@ -187,14 +348,29 @@ impl<'a> Acquire<'a> {
                         ahead,
                     });
                 }
+                Notice::Moved { turn } => self.tell_positions(turn),
                 Notice::PassedOver { ticket } => {
                     self.core.tell(&Event::PassedOver { lock, ticket });
                 }
-                Notice::WentPast { ticket, stall } => self.core.tell(&Event::WentPast {
+                Notice::WentPast { first, last, stall } => self.core.tell(&Event::WentPast {
                     lock,
-                    ticket,
+                    first,
+                    last,
                     stall: &stall,
                 }),
+            }
+        }
+    }
+
+    /// Tells of every waiter of this client how far it has come.
+    fn tell_positions(&self, turn: Ticket) {
+        for ticket in self.lobby.waiting(self.lock) {
+            if let Some(ahead @ 1..) = ticket.get().checked_sub(turn.get()) {
+                self.core.tell(&Event::Position {
+                    lock: self.lock,
+                    ticket,
+                    ahead,
+                });
             }
         }
     }
@@ -216,5 +392,27 @@ impl<'a> Acquire<'a> {
                 ahead: self.waiter.ahead(),
             }),
         }
+    }
+}
+
+impl Drop for Acquire<'_> {
+    /// A panic, of an observer or a store, ends the attempt like a cancellation:
+    /// whoever unwinds gives its place back.
+    fn drop(&mut self) {
+        if std::mem::replace(&mut self.over, true) {
+            self.stand_up();
+            return;
+        }
+        self.waiter.cancel();
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let mut answer = Answer::Ready;
+            loop {
+                answer = match self.step(answer) {
+                    Step::Granted(_) | Step::GaveUp(_) => return,
+                    Step::Pause(_) => Answer::Ready,
+                    request => self.send(&request),
+                };
+            }
+        }));
     }
 }

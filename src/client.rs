@@ -1,31 +1,21 @@
 //! The client: the verbs of locking.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
-use std::thread::{self, ThreadId};
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::acquire::{Acquire, Manner, Outcome};
-use crate::clock::{SharedClock, SystemClock};
-use crate::core::Core;
+use crate::attendance::CloseReport;
+use crate::builder::LockClientBuilder;
 use crate::error::Error;
-use crate::event::{Event, Observer, Silence};
+use crate::event::Event;
 use crate::guard::LockGuard;
-use crate::heartbeat::Heartbeat;
+use crate::inspect::{self, LockStatus, Locks};
 use crate::lease::Lease;
-use crate::options::{AcquireOptions, Wishes, check_timeout};
-use crate::protocol::{Moment, Patience, Standing, Tenure};
-use crate::store::LockStore;
+use crate::options::AcquireOptions;
+use crate::protocol::{Patience, Tenure};
+use crate::shared::Shared;
 use crate::types::LockName;
-
-/// For how long a lock that was found in use counts as contended.
-const CONTENDED_FOR: Duration = Duration::from_secs(2);
-
-/// So many contended locks are remembered before old ones are dropped.
-const REMEMBERED: usize = 1024;
 
 /// Acquires locks, and keeps them alive with one heartbeat thread.
 ///
@@ -50,34 +40,25 @@ pub struct LockClient {
     shared: Arc<Shared>,
 }
 
-/// Which thread acquired which locks that are held.
-type HeldLocks = HashMap<(ThreadId, LockName), Vec<Weak<Lease>>>;
-
-/// What the clones of a client, and its guards, share.
-pub(crate) struct Shared {
-    pub(crate) core: Arc<Core>,
-    heartbeat: Heartbeat,
-    held: Mutex<HeldLocks>,
-    contended: Mutex<HashMap<LockName, Moment>>,
-}
-
 impl LockClient {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
     /// Settings for a new client, all at their defaults.
     pub fn builder() -> LockClientBuilder {
-        LockClientBuilder {
-            wishes: Wishes::default(),
-            observer: None,
-            clock: None,
-        }
+        LockClientBuilder::default()
     }
 
     /// Acquires the lock `name`: first come, first served. Blocks until it is
     /// granted, or for the client's
-    /// [`acquire_timeout`](LockClientBuilder::acquire_timeout) if it has one.
+    /// [`acquire_timeout`](crate::LockClientBuilder::acquire_timeout) if it has one.
     ///
     /// A holder that died delays the grant by its lease at most. While no
     /// request gets through, the call goes on for the client's
-    /// [`outage_limit`](LockClientBuilder::outage_limit) and then fails.
+    /// [`outage_limit`](crate::LockClientBuilder::outage_limit) and then fails.
     ///
     /// # Errors
     /// [`Error::InvalidName`], [`Error::WouldDeadlock`],
@@ -88,8 +69,8 @@ impl LockClient {
 
     /// Acquires the lock `name`, or gives up after `timeout`. A request that is
     /// under way by then is waited for, for the
-    /// [request time-out](LockClientBuilder::request_timeout) at most, and so is
-    /// the one that leaves the queue.
+    /// [request time-out](crate::LockClientBuilder::request_timeout) at most, and so are
+    /// the two that leave the queue.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire), but never [`Error::WouldDeadlock`]; and
@@ -106,20 +87,21 @@ impl LockClient {
     /// a way to cancel, is [`Error::WouldDeadlock`].
     pub fn acquire_with(&self, name: &str, options: AcquireOptions) -> Result<LockGuard, Error> {
         let lock = LockName::new(name)?;
-        if let Some(timeout) = options.timeout {
-            check_timeout(timeout)?;
-        }
+        options.check()?;
         let timeout = options
             .timeout
             .or(self.shared.core.settings.acquire_timeout);
         if timeout.is_none() && options.cancel.is_none() && self.shared.held_by_this_thread(&lock) {
             return Err(Error::WouldDeadlock { lock });
         }
+        let contended = self.shared.recently_contended(&lock);
         let manner = Manner {
             patience: Patience::Queue,
             timeout,
             cancel: options.cancel,
-            contended: self.shared.was_contended(&lock),
+            data: options.data,
+            contended: contended.is_some(),
+            turn_time: contended.and_then(|contended| contended.turn_time),
         };
         match self.begin(&lock, manner)? {
             Some(guard) => Ok(guard),
@@ -144,7 +126,9 @@ impl LockClient {
             patience: Patience::TryOnly,
             timeout: None,
             cancel: None,
+            data: None,
             contended: false,
+            turn_time: None,
         };
         self.begin(&lock, manner)
     }
@@ -185,44 +169,121 @@ impl LockClient {
         result
     }
 
-    /// Closes the client and all its clones: every wait of theirs ends with
-    /// [`Error::Closed`], and nothing can be acquired any more. Locks that are
-    /// held stay held until their guards are dropped.
-    pub fn close(&self) {
-        self.shared.core.close();
+    /// What the lock `name` looks like at this moment; `None` if nobody ever asked
+    /// for it. Changes nothing, and promises nothing about the next moment: to
+    /// take a lock if it is free, use [`try_acquire`](Self::try_acquire).
+    ///
+    /// One read; and, if anybody waits, the rows of the first 1,000 waiters that
+    /// have announced themselves, which needs permission for `dynamodb:Query`.
+    ///
+    /// ```
+    /// use dynamodb_fifo_lock::{LockClient, MemoryStore};
+    ///
+    /// let client = LockClient::builder().owner("billing-7").build(MemoryStore::new())?;
+    /// assert!(client.inspect("invoices")?.is_none());
+    /// drop(client.acquire("invoices")?);
+    /// if let Some(status) = client.inspect("invoices")? {
+    ///     println!("{} wait; held by {:?}", status.waiting, status.holder);
+    /// }
+    /// # Ok::<(), dynamodb_fifo_lock::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`] or [`Error::Store`].
+    pub fn inspect(&self, name: &str) -> Result<Option<LockStatus>, Error> {
+        let lock = LockName::new(name)?;
+        inspect::inspect(&self.shared.core, &lock)
+    }
+
+    /// All locks there are, held or not, in no particular order and without
+    /// [`waiters`](LockStatus::waiters). A lock that is created meanwhile may be
+    /// missing.
+    ///
+    /// Reads the whole table page by page, as the iterator gets there, which costs
+    /// as much as the table is large, and needs permission for `dynamodb:Scan`.
+    ///
+    /// ```
+    /// use dynamodb_fifo_lock::{LockClient, MemoryStore};
+    ///
+    /// let client = LockClient::builder().build(MemoryStore::new())?;
+    /// drop((client.acquire("invoices")?, client.acquire("reports")?));
+    /// let mut names = Vec::new();
+    /// for status in client.list() {
+    ///     names.push(status?.name.to_string());
+    /// }
+    /// assert_eq!(names, ["invoices", "reports"]);
+    /// # Ok::<(), dynamodb_fifo_lock::Error>(())
+    /// ```
+    pub fn list(&self) -> Locks {
+        Locks::new(Arc::clone(&self.shared.core))
+    }
+
+    /// Closes the client and all its clones: every wait of theirs ends at once with
+    /// [`Error::Closed`] and leaves the queue, and nothing can be acquired any more.
+    /// Locks that are held stay held until their guards are dropped: whoever works
+    /// under a guard must not lose it to somebody else's call.
+    ///
+    /// Blocks until the waits have ended: a round trip as a rule, at most three
+    /// times the [request time-out](crate::LockClientBuilder::request_timeout). The report
+    /// says what could not be given back.
+    ///
+    /// ```
+    /// use dynamodb_fifo_lock::{LockClient, MemoryStore};
+    ///
+    /// let client = LockClient::builder().build(MemoryStore::new())?;
+    /// let guard = client.acquire("reports")?;
+    /// let report = client.close();
+    /// assert_eq!(report.held.len(), 1);
+    /// guard.release()?;
+    /// assert!(client.close().is_clean());
+    /// # Ok::<(), dynamodb_fifo_lock::Error>(())
+    /// ```
+    pub fn close(&self) -> CloseReport {
+        let shared = &self.shared;
+        shared.core.close();
+        let limit = shared.core.settings.request_timeout * 3;
+        let (left_behind, still_leaving) = shared.attendance.wait_until_empty(limit);
+        CloseReport {
+            held: shared.still_held(),
+            left_behind,
+            still_leaving,
+        }
     }
 
     fn begin(&self, lock: &LockName, manner: Manner) -> Result<Option<LockGuard>, Error> {
         let shared = &self.shared;
         let core = &shared.core;
+        let attending = shared.attendance.enter();
         if core.is_closed() {
             return Err(Error::Closed { lock: lock.clone() });
         }
-        let mut acquire = Acquire::new(core, lock, manner);
+        let mut acquire = Acquire::new(core, &shared.lobby, &shared.heartbeat, lock, manner);
         let outcome = acquire.run();
-        if acquire.met_others {
-            shared.note_contended(lock);
+        if let Some(error) = acquire.take_left_behind() {
+            attending.left_behind(lock, error);
         }
-        let (id, grant) = match outcome? {
-            Outcome::Granted(id, grant) => (id, grant),
+        if acquire.met_others {
+            shared.note_contended(lock, acquire.turn_time());
+        }
+        let grant = match outcome? {
+            Outcome::Granted(grant) => grant,
             Outcome::Busy => return Ok(None),
         };
-        let tenure = Tenure::new(
-            grant.ticket,
-            id,
-            core.settings.lease,
-            core.settings.heartbeat_interval,
-            grant.sent,
-        );
+        let ticket = grant.ticket;
+        let tenure = Tenure::new(grant, core.settings.heartbeat_interval);
         let lease = Arc::new(Lease::new(lock.clone(), tenure, Arc::clone(&core.clock)));
         shared.remember(&lease);
+        shared.lobby.holds(lock, ticket, lease.lost().clone());
         shared.heartbeat.keep(&lease);
+        let waited = acquire.waited();
+        // Only now may the next waiter of this client know that it is the first.
+        drop(acquire);
         // The guard comes first: should the observer panic, it releases.
         let guard = LockGuard::new(lease, Arc::clone(shared));
         core.tell(&Event::Granted {
             lock,
             token: guard.fencing_token(),
-            waited: acquire.waited(),
+            waited,
         });
         Ok(Some(guard))
     }
@@ -233,207 +294,5 @@ impl fmt::Debug for LockClient {
         f.debug_struct("LockClient")
             .field("settings", &self.shared.core.settings)
             .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    fn remember(&self, lease: &Arc<Lease>) {
-        let key = (lease.acquired_by, lease.name.clone());
-        let mut held = self.held.lock();
-        held.entry(key).or_default().push(Arc::downgrade(lease));
-    }
-
-    /// Forgets a lease whose guard is being released, by whatever thread.
-    pub(crate) fn forget(&self, lease: &Arc<Lease>) {
-        let key = (lease.acquired_by, lease.name.clone());
-        let mut held = self.held.lock();
-        if let Some(leases) = held.get_mut(&key) {
-            leases.retain(|other| other.as_ptr() != Arc::as_ptr(lease));
-            if leases.is_empty() {
-                held.remove(&key);
-            }
-        }
-    }
-
-    fn held_by_this_thread(&self, lock: &LockName) -> bool {
-        let key = (thread::current().id(), lock.clone());
-        let held = self.held.lock();
-        held.get(&key).is_some_and(|leases| {
-            leases
-                .iter()
-                .filter_map(Weak::upgrade)
-                .any(|lease| lease.standing() == Standing::Held)
-        })
-    }
-
-    fn was_contended(&self, lock: &LockName) -> bool {
-        let now = self.core.clock.now();
-        let contended = self.contended.lock();
-        contended
-            .get(lock)
-            .is_some_and(|seen| now.since(*seen) < CONTENDED_FOR)
-    }
-
-    fn note_contended(&self, lock: &LockName) {
-        let now = self.core.clock.now();
-        let mut contended = self.contended.lock();
-        if contended.len() >= REMEMBERED {
-            contended.retain(|_, seen| now.since(*seen) < CONTENDED_FOR);
-        }
-        contended.insert(lock.clone(), now);
-    }
-}
-
-/// Settings of a [`LockClient`]. No setter fails; [`build`](Self::build) checks
-/// everything.
-#[must_use]
-pub struct LockClientBuilder {
-    wishes: Wishes,
-    observer: Option<Arc<dyn Observer>>,
-    clock: Option<SharedClock>,
-}
-
-impl LockClientBuilder {
-    /// How long a lock stays held after the last renewal that got through: 50 ms
-    /// to 24 h. Also how long the others wait when a holder dies. Defaults to
-    /// 20 s.
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.wishes.lease = Some(lease);
-        self
-    }
-
-    /// How often a held lock is renewed. Together with the request time-out it
-    /// has to be shorter than the lease. Defaults to a quarter of the lease.
-    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
-        self.wishes.heartbeat_interval = Some(interval);
-        self
-    }
-
-    /// How long [`acquire`](LockClient::acquire) waits, up to a year. Defaults to
-    /// no limit.
-    pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
-        self.wishes.acquire_timeout = Some(timeout);
-        self
-    }
-
-    /// The longest pause between two looks of a waiter that is next in line: 1 ms
-    /// to 60 s. It looks more often while its turn may come soon, but not more
-    /// often than every 20 ms or this. Never more than half the claim grace.
-    /// Defaults to 1 s or a tenth of the lease, whichever is shorter.
-    pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.wishes.poll_interval = Some(interval);
-        self
-    }
-
-    /// How long one request may take: 1 ms to 60 s. Defaults to 3 s or a quarter
-    /// of the lease, whichever is shorter.
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.wishes.request_timeout = Some(timeout);
-        self
-    }
-
-    /// How long a waiter may take to claim the lock once its turn has come,
-    /// before the others go past it: 50 ms to 60 s. Takes effect for locks whose
-    /// record this client creates; all clients obey the record. Defaults to 1 s.
-    pub fn claim_grace(mut self, grace: Duration) -> Self {
-        self.wishes.claim_grace = Some(grace);
-        self
-    }
-
-    /// For how long every single request of an acquire may fail before the
-    /// acquire fails, up to a year. Defaults to 30 s.
-    pub fn outage_limit(mut self, limit: Duration) -> Self {
-        self.wishes.outage_limit = Some(limit);
-        self
-    }
-
-    /// Who this is, written into the record for people who ask who holds a lock:
-    /// 1 to 1,024 bytes. Defaults to `host/process id`.
-    pub fn owner(mut self, owner: impl Into<String>) -> Self {
-        self.wishes.owner = Some(owner.into());
-        self
-    }
-
-    /// Who hears of what happens out of the caller's sight. Defaults to nobody.
-    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.observer = Some(Arc::new(observer));
-        self
-    }
-
-    #[cfg(test)]
-    pub(crate) fn clock(mut self, clock: SharedClock) -> Self {
-        self.clock = Some(clock);
-        self
-    }
-
-    /// Checks the settings and starts the client's heartbeat thread. Sends
-    /// nothing to the store.
-    ///
-    /// # Errors
-    /// [`Error::InvalidSetting`] names the setting that makes no sense;
-    /// [`Error::Thread`] if there can be no heartbeat thread.
-    pub fn build(self, store: impl LockStore + 'static) -> Result<LockClient, Error> {
-        let settings = self.wishes.settle()?;
-        let core = Arc::new(Core::new(
-            Arc::new(store),
-            self.clock.unwrap_or_else(SystemClock::shared),
-            settings,
-            self.observer.unwrap_or_else(|| Arc::new(Silence)),
-        ));
-        let heartbeat = Heartbeat::start(Arc::clone(&core))?;
-        Ok(LockClient {
-            shared: Arc::new(Shared {
-                core,
-                heartbeat,
-                held: Mutex::default(),
-                contended: Mutex::default(),
-            }),
-        })
-    }
-}
-
-impl fmt::Debug for LockClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockClientBuilder")
-            .field("wishes", &self.wishes)
-            .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SkewedClock;
-    use crate::error::Error;
-    use crate::store::MemoryStore;
-
-    fn skewed(store: &MemoryStore, hours: i64) -> LockClient {
-        LockClient::builder()
-            .lease(Duration::from_secs(60))
-            .clock(Arc::new(SkewedClock {
-                machine: SystemClock::shared(),
-                wall_offset_ms: hours * 3_600_000,
-            }))
-            .build(store.clone())
-            .unwrap()
-    }
-
-    /// The hazard: a lease that ends by everybody's own wall clock.
-    #[test]
-    fn wall_clocks_hours_apart_steal_no_lease() {
-        for (holders, others) in [(-5, 5), (5, -5)] {
-            let store = MemoryStore::new();
-            let guard = skewed(&store, holders).acquire("skewed").unwrap();
-            let other = skewed(&store, others);
-            assert!(other.try_acquire("skewed").unwrap().is_none());
-            let wait = other.acquire_timeout("skewed", Duration::from_millis(300));
-            assert!(matches!(wait, Err(Error::AcquireTimeout { .. })));
-            assert!(guard.is_held());
-            let token = guard.fencing_token();
-            guard.release().unwrap();
-            // The ticket that gave up is passed over; and tokens grow, whatever
-            // the clock of whoever acquires next.
-            assert!(other.acquire("skewed").unwrap().fencing_token() > token);
-        }
     }
 }

@@ -105,6 +105,14 @@ pub enum Error {
         source: StoreError,
     },
 
+    /// The store failed while locks were being listed, or has a row that is no
+    /// lock record.
+    #[error("could not list the locks: {source}")]
+    List {
+        /// What went wrong. It names the row, if it is about one.
+        source: StoreError,
+    },
+
     /// The operating system refused to start a thread.
     #[error("could not start the heartbeat thread; raise the process's thread limit")]
     Thread {

@@ -19,6 +19,16 @@ pub enum Event<'a> {
         /// How many turns come first.
         ahead: u64,
     },
+    /// The queue moved on. Told for every waiter of the client, by whichever of
+    /// them looked.
+    Position {
+        /// The lock.
+        lock: &'a LockName,
+        /// The waiter's ticket.
+        ticket: Ticket,
+        /// How many turns still come first.
+        ahead: u64,
+    },
     /// A lock was granted.
     Granted {
         /// The lock.
@@ -35,16 +45,19 @@ pub enum Event<'a> {
         /// The ticket that is gone.
         ticket: Ticket,
     },
-    /// This client ended the turn of somebody who showed no sign of life.
+    /// This client ended the turn of somebody who showed no sign of life, and of
+    /// those after him who were gone as well.
     WentPast {
         /// The lock.
         lock: &'a LockName,
-        /// The ticket that was passed over.
-        ticket: Ticket,
+        /// The first ticket that was passed over.
+        first: Ticket,
+        /// The last one.
+        last: Ticket,
         /// Why.
         stall: &'a Stall,
     },
-    /// A request failed while waiting. It will be sent again.
+    /// A request of a waiter failed. If it still waits, it will be sent again.
     WaitDisturbed {
         /// The lock.
         lock: &'a LockName,

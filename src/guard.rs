@@ -7,13 +7,15 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
+use rusoto_dynamodb::ConditionCheck;
 
-use crate::client::Shared;
 use crate::core::Core;
 use crate::error::{Error, StoreError};
 use crate::event::Event;
 use crate::lease::{Lease, Never};
+use crate::lobby::Reservation;
 use crate::protocol::{Answer, LossReason, ReleaseEnd, ReleaseStep, Releasing, Standing};
+use crate::shared::Shared;
 use crate::types::{FencingToken, LockName};
 
 /// A lock that is held until the guard is dropped or its lease is lost.
@@ -24,6 +26,11 @@ use crate::types::{FencingToken, LockName};
 /// channel of [`lost`](Self::lost) closes. No lock with a lease can stop code
 /// that runs on regardless, so send [`fencing_token`](Self::fencing_token) along
 /// with whatever the protected code writes.
+///
+/// A guard that was granted after a wait may rest on its turn alone at first, which
+/// nobody can end before the claim grace is over; the heartbeat thread claims the
+/// lock if it is still held by then. So [`remaining`](Self::remaining) may begin
+/// with less than the lease.
 ///
 /// Dropping the guard releases the lock and blocks for that: one round trip as a
 /// rule, at most twice the client's
@@ -105,6 +112,48 @@ impl LockGuard {
         self.lease.lost()
     }
 
+    /// A condition for a DynamoDB transaction: put it into a `TransactWriteItems`
+    /// next to your own writes, and they are committed only while it is this
+    /// guard's turn. `None` if the store is not in DynamoDB. No request.
+    ///
+    /// This is the strongest fencing there is. The server looks at the lock as it
+    /// commits, so neither a pause of this process nor a lease that ended can let
+    /// a late write through, and the tables written to need not know of tokens.
+    /// Whether the lock was already lost or released is therefore *not* checked
+    /// here: the server decides. A transaction that it cancels for this condition
+    /// will not succeed when sent again.
+    ///
+    /// Needs permission for `dynamodb:ConditionCheckItem` on the table of locks.
+    /// A transaction and a renewal that meet on the record get in each other's
+    /// way: either may be told that there was a conflict, and is to be sent again.
+    ///
+    /// ```no_run
+    /// use dynamodb_fifo_lock::LockGuard;
+    /// use dynamodb_fifo_lock::rusoto_dynamodb::{
+    ///     Put, TransactWriteItem, TransactWriteItemsInput,
+    /// };
+    ///
+    /// fn fenced(guard: &LockGuard, put: Put) -> TransactWriteItemsInput {
+    ///     let check = TransactWriteItem {
+    ///         condition_check: guard.condition_check(),
+    ///         ..TransactWriteItem::default()
+    ///     };
+    ///     let write = TransactWriteItem {
+    ///         put: Some(put),
+    ///         ..TransactWriteItem::default()
+    ///     };
+    ///     TransactWriteItemsInput {
+    ///         transact_items: vec![check, write],
+    ///         ..TransactWriteItemsInput::default()
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn condition_check(&self) -> Option<ConditionCheck> {
+        let store = &self.held.as_ref()?.core.store;
+        store.condition_check(&self.lease.name, self.lease.ticket, &self.lease.id)
+    }
+
     /// Releases the lock and says whether that worked. Blocks for one round trip
     /// as a rule, at most for twice the client's
     /// [request time-out](crate::LockClientBuilder::request_timeout).
@@ -120,25 +169,37 @@ impl LockGuard {
     }
 
     fn finish(&self, shared: &Shared) -> Result<(), Error> {
+        // Before the others are told that the lock is not held any more: whoever is
+        // to have it next must not go and look for itself.
+        let next = shared
+            .lobby
+            .reserve_next(&self.lease.name, self.lease.ticket);
         // From here on the guard says that it does not hold, whatever comes of
         // the request; and a renewal still under way changes nothing any more.
         let (stood, _) = self.lease.settle(|tenure, now| tenure.end(now));
         shared.forget(&self.lease);
         match stood {
             Standing::Lost(reason @ LossReason::LeaseExpired) => {
+                drop(next);
                 // Nobody may have gone past us yet: spare them the wait.
-                let _ = self.hand_on(&shared.core);
+                let _ = self.hand_on(&shared.core, None);
                 Err(self.lost_by(reason))
             }
             Standing::Lost(reason) => Err(self.lost_by(reason)),
-            Standing::Held | Standing::Ended => self.hand_on(&shared.core),
+            Standing::Held | Standing::Ended => self.hand_on(&shared.core, next),
         }
     }
 
-    fn hand_on(&self, core: &Core) -> Result<(), Error> {
+    /// Releases the lock, or hands it over to `next`, who waits in this process.
+    fn hand_on(&self, core: &Core, next: Option<Reservation>) -> Result<(), Error> {
         let limit = core.settings.request_timeout;
         let give_up_at = core.clock.now().plus(limit * 2);
-        let mut releasing = Releasing::new(self.lease.ticket, self.lease.id.clone(), give_up_at);
+        let mut releasing = Releasing::new(
+            self.lease.ticket,
+            self.lease.id.clone(),
+            next.as_ref().map(|next| next.holder.clone()),
+            give_up_at,
+        );
         let mut answer = Answer::Ready;
         let mut first_failure: Option<StoreError> = None;
         loop {
@@ -159,6 +220,12 @@ impl LockGuard {
                 ReleaseStep::Pause(until) => {
                     thread::sleep(until.since(now.moment));
                     Answer::Ready
+                }
+                ReleaseStep::Done(ReleaseEnd::HandedOver(sent)) => {
+                    if let Some(next) = next {
+                        next.handed_over(sent);
+                    }
+                    return Ok(());
                 }
                 ReleaseStep::Done(ReleaseEnd::Released) => return Ok(()),
                 ReleaseStep::Done(end) => {

@@ -1,4 +1,5 @@
-//! The thread that keeps a client's locks alive, and tells when one is lost.
+//! The thread that keeps a client's locks alive, tells when one is lost, and says
+//! in the queue that its waiters are still there.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -13,6 +14,7 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::event::Event;
 use crate::lease::Lease;
+use crate::presence::Presence;
 use crate::protocol::{LossReason, Moment, Standing};
 
 /// So many renewals may be under way at once.
@@ -24,7 +26,17 @@ const CROWDED: Duration = Duration::from_millis(5);
 /// The handle of a client's heartbeat thread. The thread ends when the last
 /// handle is gone, and clients and guards have one each.
 pub(crate) struct Heartbeat {
-    joining: Sender<Arc<Lease>>,
+    joining: Sender<Charge>,
+}
+
+/// What the thread is asked to look after.
+enum Charge {
+    /// Keep it alive until it ends.
+    Lease(Arc<Lease>),
+    /// Write its row, and renew it, while anybody else holds on to it.
+    Presence(Arc<Presence>),
+    /// Delete its row.
+    Departed(Arc<Presence>),
 }
 
 impl Heartbeat {
@@ -50,15 +62,45 @@ impl Heartbeat {
     pub(crate) fn keep(&self, lease: &Arc<Lease>) {
         // The thread outlives its handles. Were it gone all the same, the lease
         // would end by its own clock, which needs no thread.
-        let _ = self.joining.send(Arc::clone(lease));
+        let _ = self.joining.send(Charge::Lease(Arc::clone(lease)));
+    }
+
+    /// Tells the queue of `presence` while its waiter holds on to it.
+    pub(crate) fn announce(&self, presence: &Arc<Presence>) {
+        let _ = self.joining.send(Charge::Presence(Arc::clone(presence)));
+    }
+
+    /// Deletes the row of a waiter that does not wait any more.
+    pub(crate) fn dequeue(&self, presence: Arc<Presence>) {
+        if presence.has_row() {
+            let _ = self.joining.send(Charge::Departed(presence));
+        }
     }
 }
 
-/// A lease under the heartbeat's care.
+/// A lease or a waiter under the heartbeat's care.
 struct Patient {
-    /// Weak: a guard that is gone must not leave a beating heart behind.
-    lease: Weak<Lease>,
-    renewing: bool,
+    /// Weak: a guard or waiter that is gone must not leave a beating heart behind.
+    who: Who,
+    treated: bool,
+    /// When to look at it again. Other entries of the heap are out of date.
+    due: Option<Moment>,
+}
+
+enum Who {
+    Holder(Weak<Lease>),
+    Waiter(Weak<Presence>),
+}
+
+/// What a patient needs.
+enum Need {
+    /// Nothing any more.
+    Nothing,
+    /// To be looked at again at this moment, or when its treatment is over.
+    Rest(Option<Moment>),
+    /// This. Should there be nobody to do it, look again at this moment at the
+    /// latest.
+    Treatment(Errand, Option<Moment>),
 }
 
 struct Beating {
@@ -72,17 +114,17 @@ struct Beating {
 
 impl Beating {
     /// Sends nothing itself, so that nothing can hold it up.
-    fn run(mut self, joins: &Receiver<Arc<Lease>>, reports: &Receiver<u64>) {
+    fn run(mut self, joins: &Receiver<Charge>, reports: &Receiver<u64>) {
         loop {
             let pause = self.pause();
             select! {
-                recv(joins) -> lease => match lease {
-                    Ok(lease) => self.join(&lease),
+                recv(joins) -> charge => match charge {
+                    Ok(charge) => self.join(charge),
                     Err(_) => return,
                 },
                 recv(reports) -> key => if let Ok(key) = key {
                     if let Some(patient) = self.patients.get_mut(&key) {
-                        patient.renewing = false;
+                        patient.treated = false;
                     }
                     self.tend(key);
                 },
@@ -90,7 +132,12 @@ impl Beating {
             }
             let now = self.core.clock.now();
             while self.due.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-                if let Some(Reverse((_, key))) = self.due.pop() {
+                if let Some(Reverse((at, key))) = self.due.pop()
+                    && self
+                        .patients
+                        .get(&key)
+                        .is_some_and(|patient| patient.due == Some(at))
+                {
                     self.tend(key);
                 }
             }
@@ -104,58 +151,112 @@ impl Beating {
         }
     }
 
-    fn join(&mut self, lease: &Arc<Lease>) {
+    fn join(&mut self, charge: Charge) {
+        let who = match charge {
+            Charge::Lease(lease) => Who::Holder(Arc::downgrade(&lease)),
+            Charge::Presence(presence) => Who::Waiter(Arc::downgrade(&presence)),
+            Charge::Departed(presence) => {
+                let core = Arc::clone(&self.core);
+                // If everybody is busy, the row is left to its time to live.
+                let _ = self
+                    .carriers
+                    .carry(Box::new(move || presence.dequeue(&core)));
+                return;
+            }
+        };
         let key = self.next_key;
         self.next_key += 1;
         let patient = Patient {
-            lease: Arc::downgrade(lease),
-            renewing: false,
+            who,
+            treated: false,
+            due: None,
         };
         self.patients.insert(key, patient);
         self.tend(key);
     }
 
-    /// Does what is due for one lease, and notes when to look again.
+    /// Does what is due for one patient, and notes when to look again.
     fn tend(&mut self, key: u64) {
-        let Some(patient) = self.patients.get_mut(&key) else {
+        let Some(patient) = self.patients.get(&key) else {
             return;
         };
-        let Some(lease) = patient.lease.upgrade() else {
-            self.patients.remove(&key);
-            return;
+        let need = match &patient.who {
+            Who::Holder(lease) => self.need_of_holder(lease, patient.treated),
+            Who::Waiter(presence) => self.need_of_waiter(presence, patient.treated),
+        };
+        let due = match need {
+            Need::Nothing => {
+                self.patients.remove(&key);
+                return;
+            }
+            Need::Rest(until) => until,
+            Need::Treatment(errand, latest) => {
+                let treated = self.treat(key, errand);
+                if let Some(patient) = self.patients.get_mut(&key) {
+                    patient.treated = treated;
+                }
+                let crowded = self.core.clock.now().plus(CROWDED);
+                match latest {
+                    Some(latest) if treated => Some(latest),
+                    None if treated => None,
+                    latest => Some(latest.map_or(crowded, |latest| crowded.min(latest))),
+                }
+            }
+        };
+        if let Some(patient) = self.patients.get_mut(&key) {
+            patient.due = due;
+        }
+        if let Some(due) = due {
+            self.due.push(Reverse((due, key)));
+        }
+    }
+
+    /// Has a carrier do it; says whether there was one.
+    fn treat(&self, key: u64, errand: Errand) -> bool {
+        let to = self.report.clone();
+        let errand: Errand = Box::new(move || {
+            // Made here: an errand that nobody runs is not reported as done.
+            let _report = Report { key, to };
+            errand();
+        });
+        self.carriers.carry(errand).is_ok()
+    }
+
+    fn need_of_holder(&self, lease: &Weak<Lease>, treated: bool) -> Need {
+        let Some(lease) = lease.upgrade() else {
+            return Need::Nothing;
         };
         let ((standing, ends, next_beat, now), news) = lease
             .settle(|tenure, now| (tenure.standing(now), tenure.ends(), tenure.next_beat(), now));
         if standing != Standing::Held {
-            self.patients.remove(&key);
             if let Some(reason) = news {
                 self.announce_loss(lease, reason);
             }
-            return;
+            return Need::Nothing;
         }
-        let wake = if patient.renewing {
-            ends
-        } else if now < next_beat {
-            next_beat.min(ends)
-        } else {
-            let core = Arc::clone(&self.core);
-            let report = Report {
-                key,
-                to: self.report.clone(),
-            };
-            let errand: Errand = Box::new(move || {
-                let _report = report;
-                renew(&core, &lease);
-            });
-            match self.carriers.carry(errand) {
-                Ok(()) => {
-                    patient.renewing = true;
-                    ends
-                }
-                Err(_) => now.plus(CROWDED).min(ends),
-            }
+        if treated {
+            return Need::Rest(Some(ends));
+        }
+        if now < next_beat {
+            return Need::Rest(Some(next_beat.min(ends)));
+        }
+        let core = Arc::clone(&self.core);
+        Need::Treatment(Box::new(move || renew(&core, &lease)), Some(ends))
+    }
+
+    fn need_of_waiter(&self, presence: &Weak<Presence>, treated: bool) -> Need {
+        let Some(presence) = presence.upgrade() else {
+            return Need::Nothing;
         };
-        self.due.push(Reverse((wake, key)));
+        if treated {
+            return Need::Rest(None);
+        }
+        let next = presence.next();
+        if self.core.clock.now() < next {
+            return Need::Rest(Some(next));
+        }
+        let core = Arc::clone(&self.core);
+        Need::Treatment(Box::new(move || presence.announce(&core)), None)
     }
 
     /// Tells the observer, on a carrier: user code must not hold up the beat.

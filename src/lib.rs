@@ -7,6 +7,8 @@
 //!   [`acquire_with`](LockClient::acquire_with),
 //!   [`with_lock`](LockClient::with_lock).
 //! * [`LockGuard`] is a lock while it is held. Dropping it releases the lock.
+//! * [`LockStatus`] is what a lock looks like from outside:
+//!   [`inspect`](LockClient::inspect), [`list`](LockClient::list).
 //! * [`FencingToken`] proves which grant a write belongs to.
 //! * [`DynamoDbStore`] keeps the records in a table, [`MemoryStore`] in memory.
 //! * [`protocol`] has the rules, without I/O or clocks.
@@ -17,6 +19,8 @@
 #![warn(missing_docs)]
 
 mod acquire;
+mod attendance;
+mod builder;
 mod carriers;
 mod client;
 mod clock;
@@ -25,24 +29,36 @@ mod error;
 mod event;
 mod guard;
 mod heartbeat;
+mod inspect;
 mod lease;
+mod lobby;
 mod options;
+mod presence;
 pub mod protocol;
 pub mod record;
+mod shared;
 mod store;
 mod types;
 
-pub use client::{LockClient, LockClientBuilder};
+pub use attendance::CloseReport;
+pub use builder::LockClientBuilder;
+pub use client::LockClient;
 pub use error::{Cause, Error, StoreError};
 pub use event::{Event, Observer};
 pub use guard::LockGuard;
+pub use inspect::{HolderStatus, LockStatus, Locks, WaiterStatus};
 pub use lease::Never;
 pub use options::AcquireOptions;
 pub use protocol::LossReason;
 pub use store::{
-    AccessKeys, Credentials, DynamoDbStore, DynamoDbStoreBuilder, LockStore, MemoryStore,
+    AccessKeys, Credentials, DynamoDbStore, DynamoDbStoreBuilder, LockStore, MemoryStore, Page,
+    PageEnd,
 };
 pub use types::{FencingToken, HolderId, InvalidName, LockName, Ticket};
 
 /// The crate whose channels stand in our signatures.
 pub use crossbeam_channel;
+
+/// The crate whose [`ConditionCheck`](rusoto_dynamodb::ConditionCheck) stands in
+/// our signatures.
+pub use rusoto_dynamodb;

@@ -12,6 +12,9 @@ const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 const DEFAULT_POLL: Duration = Duration::from_secs(1);
 const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 const DEFAULT_OUTAGE_LIMIT: Duration = Duration::from_secs(30);
+const DEFAULT_PRESENCE: Duration = Duration::from_secs(20);
+const DEFAULT_CLOCK_ALLOWANCE: Duration = Duration::from_secs(30 * 60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const SHORTEST_POLL: Duration = Duration::from_millis(20);
 
 const LEASES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(86_400));
@@ -19,7 +22,11 @@ const GRACES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(60));
 const BEATS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
 const WAITS: (Duration, Duration) = (Duration::from_nanos(1), Duration::from_secs(366 * 86_400));
+const PRESENCES: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(3_600));
+const ALLOWANCES: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
 const MAX_OWNER_BYTES: usize = 1024;
+const MAX_DATA_BYTES: usize = 1024;
 
 /// What the user set; `None` where the default is to be taken.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +39,8 @@ pub(crate) struct Wishes {
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) claim_grace: Option<Duration>,
     pub(crate) outage_limit: Option<Duration>,
+    pub(crate) presence: Option<Duration>,
+    pub(crate) clock_allowance: Option<Duration>,
 }
 
 /// Settings that make sense together.
@@ -45,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) request_timeout: Duration,
     pub(crate) claim_grace: Duration,
     pub(crate) outage_limit: Duration,
+    pub(crate) presence: Duration,
+    pub(crate) clock_allowance: Duration,
 }
 
 impl Wishes {
@@ -58,6 +69,10 @@ impl Wishes {
         let poll_interval = self.poll_interval.unwrap_or(DEFAULT_POLL.min(lease / 10));
         let claim_grace = self.claim_grace.unwrap_or(DEFAULT_GRACE);
         let outage_limit = self.outage_limit.unwrap_or(DEFAULT_OUTAGE_LIMIT);
+        let presence = self.presence.unwrap_or(DEFAULT_PRESENCE);
+        let clock_allowance = self.clock_allowance.unwrap_or(DEFAULT_CLOCK_ALLOWANCE);
+        within("presence", presence, PRESENCES)?;
+        within("clock_allowance", clock_allowance, ALLOWANCES)?;
         within("heartbeat_interval", heartbeat_interval, BEATS)?;
         within("request_timeout", request_timeout, PAUSES)?;
         within("poll_interval", poll_interval, PAUSES)?;
@@ -92,10 +107,14 @@ impl Wishes {
             pace: Pace {
                 shortest: SHORTEST_POLL.min(poll_interval),
                 longest: poll_interval,
+                // So that a run of the dead is noticed before their rows expire.
+                farthest: LONGEST_PAUSE.min(presence * 3 / 4),
             },
             request_timeout,
             claim_grace,
             outage_limit,
+            presence,
+            clock_allowance,
         })
     }
 }
@@ -116,6 +135,7 @@ impl Wishes {
 pub struct AcquireOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) cancel: Option<Receiver<()>>,
+    pub(crate) data: Option<String>,
 }
 
 impl AcquireOptions {
@@ -140,9 +160,38 @@ impl AcquireOptions {
         self.cancel = Some(cancel);
         self
     }
+
+    /// What people who [`inspect`](crate::LockClient::inspect) the lock are to know
+    /// about its holder: a text of at most 1,024 bytes, kept in the lock's record
+    /// while it is held. It makes the record larger, and a write costs one unit
+    /// for each kilobyte. Defaults to nothing.
+    #[must_use]
+    pub fn data(mut self, data: impl Into<String>) -> Self {
+        self.data = Some(data.into());
+        self
+    }
+
+    /// Checks what can be wrong with the options.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if let Some(timeout) = self.timeout {
+            check_timeout(timeout)?;
+        }
+        match &self.data {
+            Some(data) if data.is_empty() || data.len() > MAX_DATA_BYTES => {
+                Err(Error::InvalidSetting {
+                    setting: "data",
+                    problem: format!(
+                        "give a text of 1 to {MAX_DATA_BYTES} bytes; this one has {}",
+                        data.len()
+                    ),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
-pub(crate) fn check_timeout(timeout: Duration) -> Result<(), Error> {
+fn check_timeout(timeout: Duration) -> Result<(), Error> {
     if timeout.is_zero() {
         return Err(Error::InvalidSetting {
             setting: "acquire_timeout",
@@ -269,6 +318,40 @@ mod tests {
                     ..base()
                 }),
                 "outage_limit"
+            );
+            assert_eq!(
+                refused(Wishes {
+                    presence: absurd,
+                    ..base()
+                }),
+                "presence"
+            );
+            assert_eq!(
+                refused(Wishes {
+                    clock_allowance: absurd,
+                    ..base()
+                }),
+                "clock_allowance"
+            );
+        }
+    }
+
+    #[test]
+    fn data_is_bounded() {
+        let check = |data: &str| AcquireOptions::new().data(data).check();
+        assert!(check("deploy 17").is_ok());
+        assert!(check(&"x".repeat(1024)).is_ok());
+        for wrong in ["", &"x".repeat(1025)] {
+            let refused = check(wrong);
+            assert!(
+                matches!(
+                    &refused,
+                    Err(Error::InvalidSetting {
+                        setting: "data",
+                        ..
+                    })
+                ),
+                "{refused:?}"
             );
         }
     }

@@ -27,6 +27,9 @@ pub struct LockRecord {
     /// How long a ticket may leave its turn unclaimed before it is passed over.
     /// Written when the record is created; every client obeys it.
     pub grace: Duration,
+    /// When `served` last moved, or the record was created, in milliseconds since
+    /// 1970 by the wall clock of whoever did it.
+    pub moved_at_ms: u64,
 }
 
 /// The holder, as the others see it.
@@ -42,8 +45,50 @@ pub struct Holder {
     /// people: no decision rests on it.
     pub since_ms: u64,
     /// When the holder last claimed or renewed, by its wall clock, in
-    /// milliseconds since 1970. For people as well.
+    /// milliseconds since 1970.
     pub renewed_at_ms: u64,
+    /// What the holder wants people to know.
+    pub data: Option<String>,
+}
+
+/// What a waiter says about itself: a row of its own, beside the lock's record.
+///
+/// It is a hint. A waiter that has a row which has not expired keeps its place
+/// although it is slow; nothing about exclusion is ever read from it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TicketRow {
+    /// The ticket that waits.
+    pub ticket: Ticket,
+    /// The acquire attempt that drew it.
+    pub id: HolderId,
+    /// Who this is, for people.
+    pub owner: String,
+    /// Whether the attempt is still there.
+    pub state: TicketState,
+    /// Since when it waits, in milliseconds since 1970 by the waiter's wall
+    /// clock. For people.
+    pub since_ms: u64,
+    /// When the row stops counting, in *seconds* since 1970, as DynamoDB's time
+    /// to live has it.
+    pub expires_at_s: u64,
+}
+
+/// Whether an attempt still waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TicketState {
+    /// It waits, as long as the row has not expired.
+    Waiting,
+    /// It gave up.
+    Left,
+}
+
+impl TicketRow {
+    /// Whether whoever drew the ticket is still there, as far as a reader whose
+    /// wall clock says `wall_ms` can tell.
+    #[must_use]
+    pub fn is_alive(&self, wall_ms: u64) -> bool {
+        self.state == TicketState::Waiting && self.expires_at_s.saturating_mul(1_000) > wall_ms
+    }
 }
 
 impl LockRecord {

@@ -4,7 +4,11 @@ mod common;
 
 use std::time::Duration;
 
-use dynamodb_fifo_lock::{DynamoDbStore, Error, LockClient, MemoryStore, StoreError};
+use dynamodb_fifo_lock::record::{TicketRow, TicketState};
+use dynamodb_fifo_lock::{
+    DynamoDbStore, Error, HolderId, LockClient, LockName, LockStore, MemoryStore, StoreError,
+    Ticket,
+};
 use serde_json::{Value, json};
 
 use common::faulty::{Fate, Faulty};
@@ -14,7 +18,7 @@ use common::{Table, embedded_endpoint, quick, store_at, tables, test_keys, uniqu
 fn free() -> Value {
     json!({
         "schema": { "N": "1" }, "issued": { "N": "50" }, "served": { "N": "50" },
-        "revision": { "N": "9" }, "grace_ms": { "N": "1000" },
+        "revision": { "N": "9" }, "grace_ms": { "N": "1000" }, "moved_at": { "N": "7" },
     })
 }
 
@@ -47,7 +51,9 @@ fn malformed() -> Vec<(Value, &'static str)> {
     let n = |text: &str| Some(json!({ "N": text }));
     let s = |text: &str| Some(json!({ "S": text }));
     let mut all = Vec::new();
-    for attribute in ["schema", "issued", "served", "revision", "grace_ms"] {
+    for attribute in [
+        "schema", "issued", "served", "revision", "grace_ms", "moved_at",
+    ] {
         for value in [None, s("50"), n("-1"), n("1.5"), n("1e30")] {
             all.push((with(free(), attribute, value), attribute));
         }
@@ -71,7 +77,11 @@ fn malformed() -> Vec<(Value, &'static str)> {
         }
     }
     all.push((with(held(), "holder.lease_ms", n("0")), "holder.lease_ms"));
+    all.push((with(held(), "holder.data", n("50")), "holder.data"));
     all.push((with(held(), "holder.color", s("red")), "holder.color"));
+    let with_data = with(held(), "holder.data", s("a job"));
+    all.push((with(with_data.clone(), "holder.id", None), "holder.id"));
+    all.push((with(with_data, "holder.color", s("red")), "holder.color"));
     // A row of somebody else's making.
     all.push((json!({ "color": { "S": "red" } }), "schema"));
     all
@@ -201,6 +211,98 @@ fn a_holder_keeps_its_lock_when_somebody_adds_an_attribute() {
     }
 }
 
+/// The row of a waiter, as this crate writes it.
+fn waiting() -> Value {
+    json!({
+        "schema": { "N": "1" }, "id": { "S": "somebody" }, "owner": { "S": "else" },
+        "state": { "S": "waiting" }, "since": { "N": "1" }, "expires_at": { "N": "4000000000" },
+    })
+}
+
+/// Rows that are not ours, and the attribute at fault in each.
+fn malformed_rows() -> Vec<(Value, &'static str)> {
+    let n = |text: &str| Some(json!({ "N": text }));
+    let s = |text: &str| Some(json!({ "S": text }));
+    let mut all = Vec::new();
+    for attribute in ["schema", "since", "expires_at"] {
+        for value in [None, s("50"), n("-1"), n("1.5")] {
+            all.push((with(waiting(), attribute, value), attribute));
+        }
+    }
+    for attribute in ["id", "owner", "state"] {
+        for value in [None, n("50")] {
+            all.push((with(waiting(), attribute, value), attribute));
+        }
+    }
+    all.push((with(waiting(), "state", s("asleep")), "state"));
+    all.push((with(waiting(), "schema", n("2")), "schema"));
+    all.push((json!({ "color": { "S": "red" } }), "schema"));
+    all
+}
+
+#[test]
+fn a_malformed_row_is_named_and_left_alone() {
+    let within = Duration::from_secs(10);
+    for table in tables() {
+        let store = table.store();
+        for (item, attribute) in malformed_rows() {
+            let lock = LockName::new(&unique("row")).unwrap();
+            table.put_row(lock.as_str(), 7, item);
+            let before = table.get_row(lock.as_str(), 7);
+            let error = store
+                .look(&lock, Ticket::new(1), Ticket::MAX, 10, within)
+                .unwrap_err();
+            match &error {
+                StoreError::Malformed {
+                    lock: named,
+                    attribute: at_fault,
+                    problem,
+                } => {
+                    assert_eq!(
+                        (named.as_str(), at_fault.as_str()),
+                        (lock.as_str(), attribute)
+                    );
+                    assert!(problem.contains("ticket 7"), "{problem}");
+                }
+                StoreError::UnsupportedSchema { lock: named, .. } => {
+                    assert_eq!((named.as_str(), "schema"), (lock.as_str(), attribute));
+                }
+                other => panic!("{other} for {before}"),
+            }
+            let row = TicketRow {
+                ticket: Ticket::new(7),
+                id: HolderId::new("me"),
+                owner: "me".into(),
+                state: TicketState::Waiting,
+                since_ms: 1,
+                expires_at_s: 4_000_000_000,
+            };
+            assert!(!store.announce(&lock, &row, within).unwrap());
+            store.dequeue(&lock, row.ticket, &row.id, within).unwrap();
+            assert_eq!(table.get_row(lock.as_str(), 7), before, "{}", table.name);
+        }
+    }
+}
+
+/// Rows are hints: what we do not know in one of ours can do no harm.
+#[test]
+fn an_unknown_attribute_of_a_row_is_tolerated_and_kept() {
+    let within = Duration::from_secs(10);
+    for table in tables() {
+        let store = table.store();
+        let lock = LockName::new(&unique("hint")).unwrap();
+        let item = with(waiting(), "color", Some(json!({ "S": "red" })));
+        table.put_row(lock.as_str(), 7, item);
+        let look = || store.look(&lock, Ticket::new(1), Ticket::MAX, 10, within);
+        let row = look().unwrap().remove(0);
+        assert_eq!(row.id.as_str(), "somebody");
+        assert!(store.announce(&lock, &row, within).unwrap());
+        assert_eq!(look().unwrap(), [row]);
+        let kept = table.get_row(lock.as_str(), 7);
+        assert_eq!(kept["color"], json!({ "S": "red" }), "{}", table.name);
+    }
+}
+
 #[test]
 fn bad_names_are_refused_before_any_request() {
     let store = Faulty::new(MemoryStore::new(), |_, _| -> Fate {
@@ -216,6 +318,7 @@ fn bad_names_are_refused_before_any_request() {
                 .acquire_timeout(name, Duration::from_secs(1))
                 .map(drop),
             client.with_lock(name, |_| Ok(())),
+            client.inspect(name).map(drop),
         ];
         for result in results {
             assert!(matches!(result, Err(Error::InvalidName(_))), "{name:?}");
@@ -316,6 +419,15 @@ fn a_table_with_another_key_is_named_with_its_key() {
             let wrong = |error: &StoreError| matches!(error, StoreError::WrongKeySchema { found, .. } if found == shown);
             assert!(wrong(&store.check_table().unwrap_err()));
             assert!(wrong(&store.create_table().unwrap_err()));
+            let lock = LockName::new("x").unwrap();
+            let (first, id) = (Ticket::new(1), HolderId::new("me"));
+            let within = Duration::from_secs(10);
+            for error in [
+                store.look(&lock, first, first, 1, within).unwrap_err(),
+                store.dequeue(&lock, first, &id, within).unwrap_err(),
+            ] {
+                assert!(wrong(&error), "{error}");
+            }
             let error = quick().build(store).unwrap().acquire("x").unwrap_err();
             let Error::Store { source, .. } = &error else {
                 panic!("{error}");

@@ -40,6 +40,7 @@ fn the_tenth_ticket_comes_after_the_ninth() {
         write(&Write::Release {
             ticket: record.issued,
             id: HolderId::new("x"),
+            wall_ms: 1,
         });
         let (joined, joins) = unbounded();
         let client = quick()

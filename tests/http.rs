@@ -111,6 +111,47 @@ fn an_empty_answer_to_a_read_is_no_free_lock() {
     );
 }
 
+/// An empty table or queue shows an empty list. What shows none, says nothing.
+#[test]
+fn an_empty_answer_to_a_question_for_rows_is_not_that_there_are_none() {
+    let table = embedded_table();
+    let lock = LockName::new("x").unwrap();
+    for answer in ["", "{}"] {
+        let proxy = Proxy::before(&table.endpoint, move |_| Fault::Instead(200, answer));
+        let store = store_at(&proxy.endpoint, &table.table);
+        let look = store.look(&lock, Ticket::new(1), Ticket::MAX, 5, GENEROUS);
+        assert!(
+            matches!(look, Err(StoreError::Unreachable { .. })),
+            "{look:?}"
+        );
+        let list = store.list(None, GENEROUS);
+        assert!(
+            matches!(list, Err(StoreError::Unreachable { .. })),
+            "{list:?}"
+        );
+        assert_eq!(proxy.take_operations(), ["Query", "Scan"]);
+    }
+}
+
+/// A look may take several requests. Together they take no longer than one may.
+#[test]
+fn a_look_of_many_pages_ends_in_time() {
+    let table = embedded_table();
+    let page = r#"{"Items":[],"Count":0,"LastEvaluatedKey":{"lock":{"S":"x"},"ticket":{"N":"7"}}}"#;
+    let proxy = Proxy::before(&table.endpoint, move |_| Fault::Instead(200, page));
+    let store = store_at(&proxy.endpoint, &table.table);
+    let lock = LockName::new("x").unwrap();
+    let within = Duration::from_millis(300);
+    let began = Instant::now();
+    let look = store.look(&lock, Ticket::new(1), Ticket::MAX, 5, within);
+    assert!(
+        matches!(look, Err(StoreError::Unreachable { .. })),
+        "{look:?}"
+    );
+    assert!(began.elapsed() < within + GENEROUS);
+    assert!(proxy.take_operations().len() > 1);
+}
+
 /// rusoto's own HTTP client panics here.
 #[test]
 fn a_header_that_is_not_ascii_does_no_harm() {

@@ -257,6 +257,46 @@ fn a_waiter_that_gave_up_does_not_block_the_queue() {
     }
 }
 
+/// Hazard: a queue that purges the living. As long as a waiter says that it is there
+/// it may be slow.
+#[test]
+fn a_living_but_slow_waiter_keeps_its_place() {
+    for backend in backends() {
+        let lock = unique("slow");
+        let cut_off = Arc::new(AtomicBool::new(false));
+        let (announced, announcements) = unbounded();
+        let cut = Arc::clone(&cut_off);
+        let slow_store = Faulty::new(Arc::clone(&backend.store), move |_, request| {
+            match request {
+                Request::Announce(row) => drop(announced.send(row.ticket)),
+                Request::Read if cut.load(Ordering::SeqCst) => return Fate::Lost,
+                _ => {}
+            }
+            Fate::Fine
+        });
+        let (slow, slow_joins) = announcing(slow_store);
+        let (client, joins) = announcing(backend.store);
+        let guard = client.acquire(&lock).unwrap();
+        thread::scope(|scope| {
+            let slow = scope.spawn(|| slow.acquire_timeout(&lock, DEADLINE).unwrap());
+            slow_joins.recv_timeout(DEADLINE).unwrap();
+            let next = scope.spawn(|| client.acquire_timeout(&lock, DEADLINE).unwrap());
+            joins.recv_timeout(DEADLINE).unwrap();
+            announcements.recv_timeout(DEADLINE).unwrap();
+            cut_off.store(true, Ordering::SeqCst);
+            drop(guard);
+            // For three times the grace it does not notice that its turn has come.
+            thread::sleep(Duration::from_secs(3));
+            assert!(!next.is_finished(), "{}", backend.name);
+            cut_off.store(false, Ordering::SeqCst);
+            let first = slow.join().unwrap();
+            let token = first.fencing_token();
+            drop(first);
+            assert!(next.join().unwrap().fencing_token() > token);
+        });
+    }
+}
+
 #[test]
 fn one_that_slept_through_its_turn_is_told_and_joins_again() {
     let store = MemoryStore::new();
@@ -265,7 +305,9 @@ fn one_that_slept_through_its_turn_is_told_and_joins_again() {
     let (wake, woken) = bounded::<()>(0);
     let sleeping = Arc::clone(&asleep);
     let sleepy = Faulty::new(store.clone(), move |_, request| {
-        if matches!(request, Request::Read) && sleeping.load(Ordering::SeqCst) {
+        // The whole process stands still: it neither looks nor says that it waits.
+        let still = matches!(request, Request::Read | Request::Announce(_));
+        if still && sleeping.load(Ordering::SeqCst) {
             let _ = woken.recv();
         }
         Fate::Fine

@@ -7,35 +7,44 @@
 //!
 //! * [`Write`]: the conditional writes, and [`apply`], what each one does.
 //! * [`Waiter`]: one acquire attempt, from the first try to the grant.
+//! * [`survey`]: who of those in the queue is gone.
+//! * [`Presence`]: what a waiter says about itself, and when.
 //! * [`Tenure`]: what a holder knows about its own lease.
 //! * [`Releasing`]: giving the lock back through lost answers.
 //! * [`Watch`]: how long a record has stood still, as one observer saw it.
 //! * [`Pace`]: how long to pause between two looks.
 
+mod attempt;
 mod pace;
+mod presence;
 mod release;
+mod survey;
 mod tenure;
 mod waiter;
 mod watch;
 mod write;
 
-pub use pace::{Pace, backoff};
+pub use attempt::{Attempt, GaveUp, Grant, Notice, Patience, Step, Title};
+pub use pace::{Pace, Place, backoff};
+pub use presence::{ANNOUNCE_DELAY, Presence, expiry};
 pub use release::{ReleaseEnd, ReleaseStep, Releasing};
+pub use survey::{Evidence, Finding, LOOK_LIMIT, survey};
 pub use tenure::{LossReason, Standing, Tenure};
-pub use waiter::{Attempt, GaveUp, Grant, Notice, Patience, Step, Waiter};
-pub use watch::{Stall, Watch, observed_lease};
+pub use waiter::Waiter;
+pub use watch::{Stall, Watch, is_abandoned, observed_lease};
 pub use write::{Write, apply};
 
 pub use crate::clock::Moment;
-use crate::record::LockRecord;
+use crate::record::{LockRecord, TicketRow};
 
 /// What a decision may know about the instant at which it is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// The monotonic clock. Everything is decided by it.
+    /// The monotonic clock.
     pub moment: Moment,
-    /// The wall clock in milliseconds since 1970. It is written down for
-    /// people and seeds the tokens of a new record.
+    /// The wall clock in milliseconds since 1970. It is written down, and seeds
+    /// the tokens of a new record. Nothing is decided by it but that somebody who
+    /// was silent for longer than two clocks can differ is dead.
     pub wall_ms: u64,
     /// A random number from 0 (included) to 1 (excluded), fresh for each
     /// decision. It spreads pauses out.
@@ -62,6 +71,15 @@ pub enum Answer {
     Applied(LockRecord),
     /// The write's condition did not hold. Nothing was written.
     Refused,
+    /// The look found these rows.
+    Rows(Vec<TicketRow>),
+    /// The row was written, or was not ours to write.
+    Announced,
+    /// Somebody of this same client says that it is worth a look.
+    Nudged,
+    /// The holder before us, in this same client, claimed our turn for us, by a
+    /// write sent at this moment.
+    HandedOver(Moment),
     /// No usable answer.
     Failed(Failure),
 }

@@ -7,41 +7,49 @@ use std::time::Duration;
 pub struct Pace {
     /// The shortest pause.
     pub shortest: Duration,
-    /// The longest pause of those near the head of the queue.
+    /// The longest pause of the next in line.
     pub longest: Duration,
+    /// The longest pause of anybody.
+    pub farthest: Duration,
 }
 
-/// The longest pause of anybody.
-const FAR: Duration = Duration::from_secs(5);
+/// Where a waiter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// How many turns come before its own.
+    pub ahead: u64,
+    /// How long it has been the present turn.
+    pub turn_lasts: Duration,
+    /// How long a turn took lately, if that is known.
+    pub turn_time: Option<Duration>,
+}
 
-/// So many turns before its own, a waiter begins to look closely.
-const NEAR: u64 = 3;
+/// The part of the expected wait after which a waiter looks again. Whoever sleeps
+/// past its turn makes all others wait, and makes turns look longer than they are,
+/// so that the next one sleeps for even longer: in simulation three quarters is
+/// where a crowd begins to slow itself down.
+const FORESIGHT: f64 = 0.6;
 
 impl Pace {
-    /// The pause of a waiter with `ahead` turns before its own, in a turn that
-    /// has lasted `turn_lasts`, when turns lately took `turn_time`.
+    /// The pause of a waiter at `place`.
     ///
-    /// Near the head the pause is a tenth of the turn's age: whoever has waited
+    /// The next in line looks after a tenth of the turn's age: whoever has waited
     /// long can wait a little longer, and a hand-over is noticed within a tenth
-    /// of what it took. Further back it also grows with the distance, as in the
-    /// proportional backoff of the ticket lock of Mellor-Crummey and Scott,
+    /// of what it took. Further back the pause is a part of the expected wait, as
+    /// in the proportional backoff of the ticket lock of Mellor-Crummey and Scott,
     /// "Algorithms for Scalable Synchronization on Shared-Memory
-    /// Multiprocessors" (1991). `ceiling` is never exceeded.
+    /// Multiprocessors" (1991): so the number of looks grows with the logarithm
+    /// of the distance only.
     #[must_use]
-    pub fn pause(
-        &self,
-        ahead: u64,
-        turn_lasts: Duration,
-        turn_time: Option<Duration>,
-        ceiling: Duration,
-        dice: f64,
-    ) -> Duration {
-        let by_age = (turn_lasts / 10).min(self.longest);
-        let turns = u32::try_from(ahead.saturating_sub(NEAR)).unwrap_or(u32::MAX);
-        let by_distance = turn_time.unwrap_or_default().saturating_mul(turns) / 4;
-        let pause = by_age.max(by_distance).min(FAR).max(self.shortest);
+    pub fn pause(&self, place: Place, dice: f64) -> Duration {
+        let by_age = (place.turn_lasts / 10).min(self.longest);
+        let turn_time = place.turn_time.unwrap_or(self.shortest).min(self.longest);
+        let turns = place.ahead.saturating_sub(1) as f64;
+        let by_distance =
+            (turn_time.as_secs_f64() * turns * FORESIGHT).min(self.farthest.as_secs_f64());
+        let pause = by_age.max(Duration::from_secs_f64(by_distance));
         // Up to a fifth shorter, so that waiters who started together drift apart.
-        spread(pause.min(ceiling), dice)
+        spread(pause.max(self.shortest), dice)
     }
 }
 
@@ -65,33 +73,42 @@ mod tests {
     const PACE: Pace = Pace {
         shortest: Duration::from_millis(20),
         longest: Duration::from_secs(1),
+        farthest: Duration::from_secs(8),
     };
-    const NO_CEILING: Duration = Duration::MAX;
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
 
+    fn place(ahead: u64, turn_lasts: u64, turn_time: Option<u64>) -> Place {
+        Place {
+            ahead,
+            turn_lasts: ms(turn_lasts),
+            turn_time: turn_time.map(ms),
+        }
+    }
+
     #[test]
     fn the_next_in_line_looks_at_a_tenth_of_the_turns_age() {
-        assert_eq!(PACE.pause(1, ms(0), None, NO_CEILING, 0.0), ms(20));
-        assert_eq!(PACE.pause(1, ms(3_000), None, NO_CEILING, 0.0), ms(300));
-        assert_eq!(PACE.pause(1, ms(60_000), None, NO_CEILING, 0.0), ms(1_000));
+        assert_eq!(PACE.pause(place(1, 0, None), 0.0), ms(20));
+        assert_eq!(PACE.pause(place(1, 3_000, Some(900)), 0.0), ms(300));
+        assert_eq!(PACE.pause(place(1, 60_000, None), 0.0), ms(1_000));
     }
 
     #[test]
-    fn the_far_look_seldom_and_never_less_often_than_every_five_seconds() {
-        let turn = Some(ms(40));
-        assert_eq!(PACE.pause(103, ms(0), turn, NO_CEILING, 0.0), ms(1_000));
-        assert_eq!(PACE.pause(u64::MAX, ms(0), turn, NO_CEILING, 0.0), FAR);
+    fn the_far_look_seldom_and_never_less_often_than_the_bound() {
+        let near = PACE.pause(place(3, 0, Some(40)), 0.0);
+        let far = PACE.pause(place(101, 0, Some(40)), 0.0);
+        assert!(near >= ms(40) && near < ms(80), "{near:?}");
+        assert!(far >= near * 20, "{far:?}");
+        assert_eq!(PACE.pause(place(u64::MAX, 0, Some(40)), 0.0), ms(8_000));
     }
 
     #[test]
-    fn the_ceiling_holds_and_jitter_only_shortens() {
-        let ceiling = ms(500);
+    fn jitter_only_shortens() {
         for dice in [0.0, 0.3, 0.999] {
-            let pause = PACE.pause(1_000, ms(60_000), Some(ms(900)), ceiling, dice);
-            assert!(pause <= ceiling && pause >= ms(400), "{pause:?}");
+            let pause = PACE.pause(place(1_000, 60_000, Some(900)), dice);
+            assert!(pause <= ms(8_000) && pause >= ms(6_400), "{pause:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Giving a lock back through lost answers.
 
 use super::{Answer, Moment, Now, Write, backoff};
+use crate::record::Holder;
 use crate::types::{HolderId, Ticket};
 
 /// A release, sent until it is known to have been applied or its time is up.
@@ -8,6 +9,10 @@ use crate::types::{HolderId, Ticket};
 pub struct Releasing {
     ticket: Ticket,
     id: HolderId,
+    /// Who of the same client is next, if anybody.
+    next: Option<Holder>,
+    /// When the lock was being handed over, from the send on.
+    handing_over: Option<Moment>,
     give_up_at: Moment,
     failures: u32,
     /// An earlier send may have been applied.
@@ -30,6 +35,9 @@ pub enum ReleaseStep {
 pub enum ReleaseEnd {
     /// The lock has been handed on.
     Released,
+    /// The lock has been claimed for the one who is next, by a write sent at this
+    /// moment.
+    HandedOver(Moment),
     /// It was not ours to hand on any more.
     NotOurs,
     /// No usable answer in time. The lock comes free when its lease ends.
@@ -37,12 +45,16 @@ pub enum ReleaseEnd {
 }
 
 impl Releasing {
-    /// The release of `ticket` by the attempt `id`.
+    /// The release of `ticket` by the attempt `id`. If `next` has drawn the ticket
+    /// after it, and waits in this same process, the lock is claimed for it in the
+    /// same write.
     #[must_use]
-    pub fn new(ticket: Ticket, id: HolderId, give_up_at: Moment) -> Self {
+    pub fn new(ticket: Ticket, id: HolderId, next: Option<Holder>, give_up_at: Moment) -> Self {
         Self {
             ticket,
             id,
+            next,
+            handing_over: None,
             give_up_at,
             failures: 0,
             maybe_applied: false,
@@ -55,11 +67,10 @@ impl Releasing {
             Answer::Ready if self.failures > 0 && now.moment >= self.give_up_at => {
                 ReleaseStep::Done(ReleaseEnd::Failed)
             }
-            Answer::Ready | Answer::Read(_) => ReleaseStep::Write(Write::Release {
-                ticket: self.ticket,
-                id: self.id.clone(),
+            Answer::Applied(_) => ReleaseStep::Done(match self.handing_over {
+                Some(sent) => ReleaseEnd::HandedOver(sent),
+                None => ReleaseEnd::Released,
             }),
-            Answer::Applied(_) => ReleaseStep::Done(ReleaseEnd::Released),
             // The condition fails only once the ticket is finished. If we sent
             // this before, then by us; and if not, the lock has been handed on
             // all the same, which is what a release promises.
@@ -74,6 +85,30 @@ impl Releasing {
                 }
                 ReleaseStep::Pause(again)
             }
+            _ => ReleaseStep::Write(self.write(now)),
+        }
+    }
+
+    /// The lock is handed over once. If that got no answer it is released: whoever
+    /// is next finds out by itself which of the two came true.
+    fn write(&mut self, now: Now) -> Write {
+        let (ticket, id) = (self.ticket, self.id.clone());
+        self.handing_over = self.next.is_some().then_some(now.moment);
+        match self.next.take() {
+            Some(next) => Write::HandOver {
+                ticket,
+                id,
+                next: Holder {
+                    since_ms: now.wall_ms,
+                    renewed_at_ms: now.wall_ms,
+                    ..next
+                },
+            },
+            None => Write::Release {
+                ticket,
+                id,
+                wall_ms: now.wall_ms,
+            },
         }
     }
 }
@@ -84,6 +119,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::Failure;
+    use crate::record::LockRecord;
 
     fn now(millis: u64) -> Now {
         Now {
@@ -94,7 +130,50 @@ mod tests {
     }
 
     fn releasing() -> Releasing {
-        Releasing::new(Ticket::new(3), HolderId::new("a"), now(1_000).moment)
+        let end = now(1_000).moment;
+        Releasing::new(Ticket::new(3), HolderId::new("a"), None, end)
+    }
+
+    #[test]
+    fn a_hand_over_is_sent_once_and_then_the_lock_is_released() {
+        let next = Holder {
+            id: HolderId::new("b"),
+            lease: Duration::from_secs(20),
+            owner: "b".into(),
+            since_ms: 0,
+            renewed_at_ms: 0,
+            data: None,
+        };
+        let releasing = Releasing::new(
+            Ticket::new(3),
+            HolderId::new("a"),
+            Some(next),
+            now(1_000).moment,
+        );
+        let record = LockRecord {
+            issued: Ticket::new(4),
+            served: Ticket::new(3),
+            holder: None,
+            revision: 9,
+            grace: Duration::from_secs(1),
+            moved_at_ms: 0,
+        };
+        let mut smooth = releasing.clone();
+        let step = smooth.step(Answer::Ready, now(7));
+        assert!(matches!(step, ReleaseStep::Write(Write::HandOver { .. })));
+        assert_eq!(
+            smooth.step(Answer::Applied(record.clone()), now(9)),
+            ReleaseStep::Done(ReleaseEnd::HandedOver(now(7).moment))
+        );
+        let mut rough = releasing;
+        let _ = rough.step(Answer::Ready, now(7));
+        let _ = rough.step(LOST, now(10));
+        let step = rough.step(Answer::Ready, now(60));
+        assert!(matches!(step, ReleaseStep::Write(Write::Release { .. })));
+        assert_eq!(
+            rough.step(Answer::Applied(record), now(70)),
+            ReleaseStep::Done(ReleaseEnd::Released)
+        );
     }
 
     const LOST: Answer = Answer::Failed(Failure {

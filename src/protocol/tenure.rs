@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Moment, Now, Write, backoff};
+use super::{Grant, Moment, Now, Title, Write, backoff};
+use crate::record::Holder;
 use crate::types::{HolderId, Ticket};
 
 /// A lock that this process holds, or held.
@@ -10,11 +11,14 @@ use crate::types::{HolderId, Ticket};
 /// The lease counts from before the write that took or renewed it was sent:
 /// whenever the write was applied, the lease that the others see ends later
 /// than the one the holder counts.
+///
+/// A hold that rests on its turn alone ends with the claim grace. If it is to last
+/// for longer, the first heartbeat claims; from then on the lease counts.
 #[derive(Clone, Debug)]
 pub struct Tenure {
     ticket: Ticket,
-    id: HolderId,
-    lease: Duration,
+    holder: Holder,
+    claimed: bool,
     heartbeat: Duration,
     ends: Moment,
     next_beat: Moment,
@@ -45,22 +49,24 @@ pub enum LossReason {
 }
 
 impl Tenure {
-    /// A tenure that began with a write sent at `sent`.
+    /// A tenure that begins with `grant` and shows a sign of life at every
+    /// `heartbeat`.
     #[must_use]
-    pub fn new(
-        ticket: Ticket,
-        id: HolderId,
-        lease: Duration,
-        heartbeat: Duration,
-        sent: Moment,
-    ) -> Self {
+    pub fn new(grant: Grant, heartbeat: Duration) -> Self {
+        let (claimed, ends, next_beat) = match grant.title {
+            Title::Claimed { sent } => {
+                let ends = sent.plus(grant.holder.lease);
+                (true, ends, sent.plus(heartbeat))
+            }
+            Title::Turn { until, claim_at } => (false, until, claim_at),
+        };
         Self {
-            ticket,
-            id,
-            lease,
+            ticket: grant.ticket,
+            holder: grant.holder,
+            claimed,
             heartbeat,
-            ends: sent.plus(lease),
-            next_beat: sent.plus(heartbeat),
+            ends,
+            next_beat,
             failures: 0,
             standing: Standing::Held,
         }
@@ -75,7 +81,7 @@ impl Tenure {
     /// The attempt that holds.
     #[must_use]
     pub fn id(&self) -> &HolderId {
-        &self.id
+        &self.holder.id
     }
 
     /// Where the tenure stands at `now`.
@@ -108,13 +114,22 @@ impl Tenure {
         self.next_beat
     }
 
-    /// The renewal to send.
+    /// The renewal to send, or the claim that it begins with.
     #[must_use]
     pub fn renewal(&self, now: Now) -> Write {
-        Write::Renew {
+        if self.claimed {
+            return Write::Renew {
+                ticket: self.ticket,
+                id: self.holder.id.clone(),
+                wall_ms: now.wall_ms,
+            };
+        }
+        Write::Claim {
             ticket: self.ticket,
-            id: self.id.clone(),
-            wall_ms: now.wall_ms,
+            holder: Holder {
+                renewed_at_ms: now.wall_ms,
+                ..self.holder.clone()
+            },
         }
     }
 
@@ -123,7 +138,8 @@ impl Tenure {
     pub fn renewed(&mut self, sent: Moment, now: Moment) {
         self.failures = 0;
         if self.standing(now) == Standing::Held {
-            self.ends = self.ends.max(sent.plus(self.lease));
+            self.claimed = true;
+            self.ends = self.ends.max(sent.plus(self.holder.lease));
             self.next_beat = sent.plus(self.heartbeat);
         } else {
             self.close(now);
@@ -180,14 +196,59 @@ mod tests {
         }
     }
 
+    fn granted(title: Title) -> Tenure {
+        let holder = Holder {
+            id: HolderId::new("a"),
+            lease: Duration::from_secs(20),
+            owner: "a".into(),
+            since_ms: 0,
+            renewed_at_ms: 0,
+            data: None,
+        };
+        let grant = Grant {
+            ticket: Ticket::new(8),
+            holder,
+            title,
+        };
+        Tenure::new(grant, Duration::from_secs(5))
+    }
+
     fn tenure() -> Tenure {
-        Tenure::new(
-            Ticket::new(8),
-            HolderId::new("a"),
-            Duration::from_secs(20),
-            Duration::from_secs(5),
-            at(1_000),
-        )
+        granted(Title::Claimed { sent: at(1_000) })
+    }
+
+    #[test]
+    fn a_turn_is_claimed_behind_the_guard_and_ends_with_the_grace_if_not() {
+        let mut tenure = granted(Title::Turn {
+            until: at(1_000),
+            claim_at: at(400),
+        });
+        assert_eq!(tenure.next_beat(), at(400));
+        assert!(matches!(tenure.renewal(now(400)), Write::Claim { .. }));
+        // Not answered: sent again, as long as the grace lasts.
+        tenure.failed(now(450));
+        assert!(matches!(tenure.renewal(now(500)), Write::Claim { .. }));
+        assert_eq!(
+            tenure.standing(at(1_000)),
+            Standing::Lost(LossReason::LeaseExpired)
+        );
+        tenure.renewed(at(500), at(510));
+        assert_eq!(tenure.ends(), at(20_500));
+        assert_eq!(tenure.next_beat(), at(5_500));
+        assert!(matches!(tenure.renewal(now(5_500)), Write::Renew { .. }));
+    }
+
+    #[test]
+    fn a_refused_claim_is_a_loss() {
+        let mut tenure = granted(Title::Turn {
+            until: at(1_000),
+            claim_at: at(400),
+        });
+        tenure.refused();
+        assert_eq!(
+            tenure.standing(at(500)),
+            Standing::Lost(LossReason::Superseded)
+        );
     }
 
     #[test]

@@ -19,6 +19,29 @@ pub fn observed_lease(lease: Duration) -> Duration {
     lease.saturating_add(lease / 500)
 }
 
+/// Whether whoever has the turn is dead by the wall clock, so that even those who
+/// do not wait may go past: no claim or renewal for longer than the lease, or no
+/// claim for longer than the grace, and the clock allowance on top.
+///
+/// The allowance makes up for clocks that are apart. DynamoDB refuses a request
+/// that is signed with a clock more than [15 minutes off][skew]; so two clients
+/// whose requests both get through differ by 30 minutes at most, also if a request
+/// was long on its way.
+///
+/// [skew]: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
+#[must_use]
+pub fn is_abandoned(record: &LockRecord, wall_ms: u64, allowance: Duration) -> bool {
+    if record.is_free() {
+        return false;
+    }
+    let (last_sign_ms, patience) = match &record.holder {
+        Some(holder) => (holder.renewed_at_ms, holder.lease),
+        None => (record.moved_at_ms, record.grace),
+    };
+    let silent_for = Duration::from_millis(wall_ms.saturating_sub(last_sign_ms));
+    silent_for > observed_lease(patience).saturating_add(allowance)
+}
+
 /// One observer's view of a lock over time.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
@@ -44,27 +67,49 @@ pub enum Stall {
         /// Who it was, for people.
         owner: String,
     },
+    /// The holder has not renewed for longer than its lease and the clock
+    /// allowance, by the wall clock.
+    Abandoned {
+        /// Who it was, for people.
+        owner: String,
+    },
     /// The ticket whose turn it is was not claimed.
     Unclaimed,
 }
 
 impl Watch {
+    /// A view of a lock that was not seen yet, whose turns lately took so long.
+    #[must_use]
+    pub fn new(turn_time: Option<Duration>) -> Self {
+        Self {
+            seen: None,
+            turn_time,
+        }
+    }
+
     /// Takes note of a record whose answer arrived at `now`.
     pub fn observe(&mut self, record: &LockRecord, now: Moment) {
-        let Some(seen) = &mut self.seen else {
-            self.seen = Some(Seen {
-                record: record.clone(),
-                still_since: now,
-                turn_since: now,
-            });
-            return;
+        // Joining does not change the revision. The turn of whoever joins a free
+        // lock begins all the same.
+        let seen = match &mut self.seen {
+            Some(seen) if !seen.record.is_free() => seen,
+            _ => {
+                self.seen = Some(Seen {
+                    record: record.clone(),
+                    still_since: now,
+                    turn_since: now,
+                });
+                return;
+            }
         };
         if record.served != seen.record.served {
             let turns = record.served.get().saturating_sub(seen.record.served.get());
             if let Ok(turns @ 1..) = u32::try_from(turns) {
                 let latest = now.since(seen.turn_since) / turns;
+                // Slow to rise: one turn that nobody took for a while must not let
+                // everybody sleep for longer, and so miss their turns as well.
                 self.turn_time = Some(match self.turn_time {
-                    Some(before) => (before * 3 + latest) / 4,
+                    Some(before) => latest.min(before + before / 4),
                     None => latest,
                 });
             }
@@ -126,11 +171,13 @@ impl Watch {
         if seen.record.is_free() {
             return None;
         }
+        // A turn that is not claimed may be a hold all the same, until the grace is
+        // over: both are leases.
         let patience = match &seen.record.holder {
-            Some(holder) => observed_lease(holder.lease),
+            Some(holder) => holder.lease,
             None => seen.record.grace,
         };
-        Some(seen.still_since.plus(patience))
+        Some(seen.still_since.plus(observed_lease(patience)))
     }
 }
 
@@ -154,9 +201,11 @@ mod tests {
                 owner: "a".into(),
                 since_ms: 0,
                 renewed_at_ms: 0,
+                data: None,
             }),
             revision,
             grace: Duration::from_secs(1),
+            moved_at_ms: 0,
         }
     }
 
@@ -184,8 +233,34 @@ mod tests {
     fn an_unclaimed_turn_has_the_records_grace() {
         let mut watch = Watch::default();
         watch.observe(&record(7, 1, false), at(0));
-        assert_eq!(watch.stall(at(999)), None);
-        assert_eq!(watch.stall(at(1_000)), Some(Stall::Unclaimed));
+        assert_eq!(watch.stall(at(1_001)), None);
+        assert_eq!(watch.stall(at(1_002)), Some(Stall::Unclaimed));
+    }
+
+    #[test]
+    fn the_turn_of_who_joins_a_free_lock_begins_with_the_joining() {
+        let mut watch = Watch::default();
+        let mut free = record(7, 1, false);
+        free.issued = free.served;
+        watch.observe(&free, at(0));
+        // The same revision: joining does not change it.
+        watch.observe(&record(7, 1, false), at(5_000));
+        assert_eq!(watch.stall(at(6_001)), None);
+        assert_eq!(watch.stall(at(6_002)), Some(Stall::Unclaimed));
+    }
+
+    #[test]
+    fn who_is_silent_for_longer_than_clocks_can_differ_is_dead() {
+        let allowance = Duration::from_secs(1_800);
+        let held = record(7, 1, true);
+        assert!(!is_abandoned(&held, 1_810_000, allowance));
+        assert!(is_abandoned(&held, 1_810_021, allowance));
+        let unclaimed = record(7, 1, false);
+        assert!(!is_abandoned(&unclaimed, 1_801_000, allowance));
+        assert!(is_abandoned(&unclaimed, 1_801_003, allowance));
+        let mut free = unclaimed;
+        free.issued = free.served;
+        assert!(!is_abandoned(&free, u64::MAX, allowance));
     }
 
     #[test]

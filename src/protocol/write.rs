@@ -16,14 +16,16 @@ pub enum Write {
     Try {
         /// Who takes it.
         holder: Holder,
-        /// What `issued` and `served` start from if there is no record yet.
+        /// What `issued` and `served` start from if there is no record yet: the
+        /// wall clock, in milliseconds since 1970.
         start: Ticket,
         /// The claim grace of a new record.
         grace: Duration,
     },
     /// Draw the next ticket. Not idempotent: sent twice, it draws two.
     Enqueue {
-        /// What `issued` and `served` start from if there is no record yet.
+        /// What `issued` and `served` start from if there is no record yet: the
+        /// wall clock, in milliseconds since 1970.
         start: Ticket,
         /// The claim grace of a new record.
         grace: Duration,
@@ -50,12 +52,26 @@ pub enum Write {
         ticket: Ticket,
         /// The attempt that holds it, or drew it.
         id: HolderId,
+        /// The releaser's wall clock.
+        wall_ms: u64,
+    },
+    /// Finish `ticket`, held by `id` or not claimed yet, and claim the turn after
+    /// it for `next`: a release and a claim in one, for two attempts of one client.
+    HandOver {
+        /// The ticket to finish. The one after it has been drawn by `next`.
+        ticket: Ticket,
+        /// The attempt that holds it, or drew it.
+        id: HolderId,
+        /// Who holds from now on.
+        next: Holder,
     },
     /// Finish whatever ticket `id` holds. This ends an attempt that does not
     /// know which ticket it was given, because the answer was lost.
     Withdraw {
         /// The attempt.
         id: HolderId,
+        /// The attempt's wall clock.
+        wall_ms: u64,
     },
     /// Go past tickets whose owners are gone, if the record still is as seen.
     Advance {
@@ -65,6 +81,8 @@ pub enum Write {
         revision: u64,
         /// The ticket whose turn it is next.
         to: Ticket,
+        /// The wall clock of whoever goes past them.
+        wall_ms: u64,
     },
 }
 
@@ -120,18 +138,31 @@ pub fn apply(record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
                 ..record.clone()
             })
         }
-        (Write::Release { ticket, id }, Some(record)) => {
-            may_finish(record, *ticket, id).then(|| finish(record, *ticket))
+        (
+            Write::Release {
+                ticket,
+                id,
+                wall_ms,
+            },
+            Some(record),
+        ) => may_finish(record, *ticket, id).then(|| finish(record, *ticket, *wall_ms)),
+        (Write::HandOver { ticket, id, next }, Some(record)) => {
+            let next_waits = *ticket < record.issued;
+            (may_finish(record, *ticket, id) && next_waits).then(|| LockRecord {
+                holder: Some(next.clone()),
+                ..finish(record, *ticket, next.since_ms)
+            })
         }
-        (Write::Withdraw { id }, Some(record)) => {
+        (Write::Withdraw { id, wall_ms }, Some(record)) => {
             let ticket = record.held_by(id)?;
-            Some(finish(record, ticket))
+            Some(finish(record, ticket, *wall_ms))
         }
         (
             Write::Advance {
                 served,
                 revision,
                 to,
+                wall_ms,
             },
             Some(record),
         ) => {
@@ -139,7 +170,7 @@ pub fn apply(record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
             let as_seen = record.served == *served && record.revision == *revision;
             // Only tickets that are out, and not finished yet, can be finished.
             let in_queue = record.served < finished && finished <= record.issued;
-            (as_seen && in_queue).then(|| finish(record, finished))
+            (as_seen && in_queue).then(|| finish(record, finished, *wall_ms))
         }
     }
 }
@@ -152,6 +183,7 @@ fn fresh(start: Ticket, grace: Duration) -> LockRecord {
         holder: None,
         revision: 0,
         grace,
+        moved_at_ms: start.get(),
     }
 }
 
@@ -160,11 +192,12 @@ fn may_finish(record: &LockRecord, ticket: Ticket, id: &HolderId) -> bool {
     record.turn() == ticket && ticket <= record.issued && mine
 }
 
-fn finish(record: &LockRecord, ticket: Ticket) -> LockRecord {
+fn finish(record: &LockRecord, ticket: Ticket, wall_ms: u64) -> LockRecord {
     LockRecord {
         served: ticket,
         holder: None,
         revision: record.revision + 1,
+        moved_at_ms: wall_ms,
         ..record.clone()
     }
 }
@@ -182,6 +215,7 @@ mod tests {
             owner: "test".into(),
             since_ms: 1,
             renewed_at_ms: 1,
+            data: None,
         }
     }
 
@@ -206,6 +240,7 @@ mod tests {
         let write = Write::Release {
             ticket: Ticket::new(ticket),
             id: HolderId::new(id),
+            wall_ms: 9,
         };
         apply(Some(record), &write)
     }
@@ -260,6 +295,7 @@ mod tests {
             served: first.served,
             revision: first.revision,
             to: Ticket::new(102),
+            wall_ms: 9,
         };
         let second = apply(Some(&first), &advance).unwrap();
         assert_eq!(release(&second, 101, "a"), None);
@@ -273,11 +309,31 @@ mod tests {
             apply(
                 Some(&second),
                 &Write::Withdraw {
-                    id: HolderId::new("a")
+                    id: HolderId::new("a"),
+                    wall_ms: 9,
                 }
             ),
             None
         );
+    }
+
+    #[test]
+    fn a_hand_over_is_a_release_and_a_claim_in_one() {
+        let held = join(Some(&take(None, "a").unwrap()));
+        let hand_over = |record: &LockRecord, ticket, id: &str| {
+            let write = Write::HandOver {
+                ticket: Ticket::new(ticket),
+                id: HolderId::new(id),
+                next: holder("b"),
+            };
+            apply(Some(record), &write)
+        };
+        assert_eq!(hand_over(&held, 101, "x"), None, "x does not hold");
+        assert_eq!(hand_over(&held, 102, "a"), None, "not the turn of 102");
+        let handed = hand_over(&held, 101, "a").unwrap();
+        assert_eq!(handed.held_by(&HolderId::new("b")), Some(Ticket::new(102)));
+        assert_eq!(hand_over(&handed, 101, "a"), None, "not twice");
+        assert_eq!(hand_over(&handed, 102, "b"), None, "nobody waits");
     }
 
     #[test]
@@ -293,6 +349,7 @@ mod tests {
             served: seen.served,
             revision: seen.revision,
             to: Ticket::new(102),
+            wall_ms: 9,
         };
         assert_eq!(apply(Some(&renewed), &advance), None);
         assert!(apply(Some(&seen), &advance).is_some());
@@ -306,6 +363,7 @@ mod tests {
             holder: None,
             revision: 1,
             grace: GRACE,
+            moved_at_ms: 0,
         };
         assert_eq!(take(Some(&last), "a"), None);
     }

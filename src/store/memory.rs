@@ -1,16 +1,20 @@
 //! Lock records in this process's memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-use super::LockStore;
+use super::{FIRST_TICKET, LockStore, Page, PageEnd, check_ticket};
 use crate::error::StoreError;
 use crate::protocol::{Consistency, Write, apply};
-use crate::record::LockRecord;
-use crate::types::LockName;
+use crate::record::{LockRecord, TicketRow, TicketState};
+use crate::types::{HolderId, LockName, Ticket};
+
+/// So many locks make a page: few enough that a test of paging need not make
+/// many.
+const PAGE: usize = 100;
 
 /// A store for tests of programs that use locks, and for locks within one
 /// process. Clones share their records.
@@ -27,7 +31,13 @@ use crate::types::LockName;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
-    records: Arc<Mutex<HashMap<LockName, LockRecord>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    records: BTreeMap<LockName, LockRecord>,
+    rows: HashMap<LockName, BTreeMap<Ticket, TicketRow>>,
 }
 
 impl MemoryStore {
@@ -45,7 +55,7 @@ impl LockStore for MemoryStore {
         _: Consistency,
         _: Duration,
     ) -> Result<Option<LockRecord>, StoreError> {
-        Ok(self.records.lock().get(lock).cloned())
+        Ok(self.state.lock().records.get(lock).cloned())
     }
 
     fn write(
@@ -54,11 +64,136 @@ impl LockStore for MemoryStore {
         write: &Write,
         _: Duration,
     ) -> Result<Option<LockRecord>, StoreError> {
-        let mut records = self.records.lock();
+        let records = &mut self.state.lock().records;
         let after = apply(records.get(lock), write);
         if let Some(record) = &after {
             records.insert(lock.clone(), record.clone());
         }
         Ok(after)
+    }
+
+    fn announce(&self, lock: &LockName, row: &TicketRow, _: Duration) -> Result<bool, StoreError> {
+        check_ticket(row.ticket)?;
+        let mut state = self.state.lock();
+        let served = state.records.get(lock).map(|record| record.served);
+        let rows = state.rows.entry(lock.clone()).or_default();
+        // Nobody else deletes the rows of waiters that never came back.
+        let now_s = wall_s();
+        rows.retain(|ticket, row| Some(*ticket) > served || row.expires_at_s > now_s);
+        let ours = rows
+            .get(&row.ticket)
+            .is_none_or(|there| there.id == row.id && there.state == TicketState::Waiting);
+        if ours {
+            rows.insert(row.ticket, row.clone());
+        }
+        Ok(ours)
+    }
+
+    fn dequeue(
+        &self,
+        lock: &LockName,
+        ticket: Ticket,
+        id: &HolderId,
+        _: Duration,
+    ) -> Result<(), StoreError> {
+        check_ticket(ticket)?;
+        let all = &mut self.state.lock().rows;
+        if let Some(rows) = all.get_mut(lock) {
+            if rows.get(&ticket).is_some_and(|row| row.id == *id) {
+                rows.remove(&ticket);
+            }
+            if rows.is_empty() {
+                all.remove(lock);
+            }
+        }
+        Ok(())
+    }
+
+    fn look(
+        &self,
+        lock: &LockName,
+        from: Ticket,
+        to: Ticket,
+        limit: usize,
+        _: Duration,
+    ) -> Result<Vec<TicketRow>, StoreError> {
+        let from = from.max(FIRST_TICKET);
+        let all = &self.state.lock().rows;
+        // A map panics at a range that ends before it begins.
+        let rows = all.get(lock).filter(|_| from <= to);
+        Ok(rows
+            .into_iter()
+            .flat_map(|rows| rows.range(from..=to))
+            .take(limit)
+            .map(|(_, row)| row.clone())
+            .collect())
+    }
+
+    fn list(&self, after: Option<&PageEnd>, _: Duration) -> Result<Page, StoreError> {
+        let records = &self.state.lock().records;
+        let mut later = records
+            .iter()
+            .filter(|(name, _)| after.is_none_or(|end| name.as_str() > end.lock.as_str()));
+        let locks: Vec<_> = later
+            .by_ref()
+            .take(PAGE)
+            .map(|(name, record)| (name.clone(), record.clone()))
+            .collect();
+        let next = later.next().and(locks.last()).map(|(name, _)| PageEnd {
+            lock: name.to_string(),
+            ticket: "0".into(),
+        });
+        Ok(Page {
+            locks: locks.into_iter().map(Ok).collect(),
+            next,
+        })
+    }
+}
+
+fn wall_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WITHIN: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn rows_of_finished_tickets_do_not_pile_up() {
+        let store = MemoryStore::new();
+        let lock = LockName::new("crowded").unwrap();
+        let announce = |ticket: u64, expires_at_s: u64| {
+            let row = TicketRow {
+                ticket: Ticket::new(ticket),
+                id: HolderId::new("a"),
+                owner: "a".into(),
+                state: TicketState::Left,
+                since_ms: 1,
+                expires_at_s,
+            };
+            assert!(store.announce(&lock, &row, WITHIN).unwrap());
+        };
+        let left = || -> Vec<u64> {
+            let rows = store.look(&lock, FIRST_TICKET, Ticket::MAX, 10, WITHIN);
+            rows.unwrap().iter().map(|row| row.ticket.get()).collect()
+        };
+        let later = 4_000_000_000;
+        announce(7, 1);
+        announce(8, later);
+        announce(9, 1);
+        announce(10, later);
+        assert_eq!(left(), [7, 8, 9, 10], "no ticket is known to be finished");
+        // A record whose last ticket that is finished is 8.
+        let join = Write::Enqueue {
+            start: Ticket::new(8),
+            grace: Duration::from_secs(1),
+        };
+        store.write(&lock, &join, WITHIN).unwrap().unwrap();
+        announce(11, 1);
+        assert_eq!(left(), [8, 9, 10, 11], "7 was finished and has expired");
     }
 }

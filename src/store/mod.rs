@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusoto_dynamodb::ConditionCheck;
+
 use crate::error::StoreError;
 use crate::protocol::{Consistency, Write};
-use crate::record::LockRecord;
-use crate::types::LockName;
+use crate::record::{LockRecord, TicketRow};
+use crate::types::{HolderId, LockName, Ticket};
 
 mod dynamodb;
 mod memory;
@@ -14,7 +16,10 @@ mod memory;
 pub use dynamodb::{AccessKeys, Credentials, DynamoDbStore, DynamoDbStoreBuilder};
 pub use memory::MemoryStore;
 
-/// A place to keep lock records, with conditional writes.
+/// The lowest ticket that can have a row.
+const FIRST_TICKET: Ticket = Ticket::new(1);
+
+/// A place to keep lock records and the rows of waiters, with conditional writes.
 ///
 /// # Contract
 /// * A [`Write`] is applied or refused atomically, exactly as
@@ -49,6 +54,97 @@ pub trait LockStore: Send + Sync {
         write: &Write,
         within: Duration,
     ) -> Result<Option<LockRecord>, StoreError>;
+
+    /// Writes the row of a ticket: if there is none yet, or if the one that is
+    /// there has the same `id` and has not left. Says whether it was written. So
+    /// an announcement that was long on its way never revives who has left.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]; [`StoreError::Rejected`] for ticket 0, which is never
+    /// drawn: the lock's own record stands there.
+    fn announce(
+        &self,
+        lock: &LockName,
+        row: &TicketRow,
+        within: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Deletes the row of a ticket, if there is one and its `id` is this one.
+    ///
+    /// # Errors
+    /// As [`announce`](Self::announce).
+    fn dequeue(
+        &self,
+        lock: &LockName,
+        ticket: Ticket,
+        id: &HolderId,
+        within: Duration,
+    ) -> Result<(), StoreError>;
+
+    /// The rows of the tickets from `from` to `to`, both included, in ascending
+    /// order: the first `limit` of them, and fewer only if there are no more. Sees
+    /// every row that was written before, but for those that have expired: they
+    /// may be gone.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    fn look(
+        &self,
+        lock: &LockName,
+        from: Ticket,
+        to: Ticket,
+        limit: usize,
+        within: Duration,
+    ) -> Result<Vec<TicketRow>, StoreError>;
+
+    /// Some of the locks there are, in no particular order, beginning after those
+    /// of the page that ended with `after`.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    fn list(&self, after: Option<&PageEnd>, within: Duration) -> Result<Page, StoreError>;
+
+    /// The part of a DynamoDB transaction that lets it commit only while it is
+    /// the turn of `ticket` and nobody but `id` has claimed it. Defaults to
+    /// `None`, for stores that are not in DynamoDB.
+    fn condition_check(
+        &self,
+        lock: &LockName,
+        ticket: Ticket,
+        id: &HolderId,
+    ) -> Option<ConditionCheck> {
+        let _ = (lock, ticket, id);
+        None
+    }
+}
+
+/// Refuses the number under which the lock's own record stands.
+fn check_ticket(ticket: Ticket) -> Result<(), StoreError> {
+    if ticket < FIRST_TICKET {
+        return Err(StoreError::Rejected {
+            source: "ticket 0 is never drawn and has no row".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Some of the locks in a store.
+#[derive(Debug)]
+pub struct Page {
+    /// The locks. A row that is no lock record stands here as the error that
+    /// says so: it must not hide the others.
+    pub locks: Vec<Result<(LockName, LockRecord), StoreError>>,
+    /// Where the next page begins, if there may be more.
+    pub next: Option<PageEnd>,
+}
+
+/// Where a page of locks ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageEnd {
+    /// The partition key of the last row seen.
+    pub lock: String,
+    /// Its sort key, as text: a foreign row may have any number there.
+    pub ticket: String,
 }
 
 impl<S: LockStore + ?Sized> LockStore for Arc<S> {
@@ -68,5 +164,48 @@ impl<S: LockStore + ?Sized> LockStore for Arc<S> {
         within: Duration,
     ) -> Result<Option<LockRecord>, StoreError> {
         (**self).write(lock, write, within)
+    }
+
+    fn announce(
+        &self,
+        lock: &LockName,
+        row: &TicketRow,
+        within: Duration,
+    ) -> Result<bool, StoreError> {
+        (**self).announce(lock, row, within)
+    }
+
+    fn dequeue(
+        &self,
+        lock: &LockName,
+        ticket: Ticket,
+        id: &HolderId,
+        within: Duration,
+    ) -> Result<(), StoreError> {
+        (**self).dequeue(lock, ticket, id, within)
+    }
+
+    fn look(
+        &self,
+        lock: &LockName,
+        from: Ticket,
+        to: Ticket,
+        limit: usize,
+        within: Duration,
+    ) -> Result<Vec<TicketRow>, StoreError> {
+        (**self).look(lock, from, to, limit, within)
+    }
+
+    fn list(&self, after: Option<&PageEnd>, within: Duration) -> Result<Page, StoreError> {
+        (**self).list(after, within)
+    }
+
+    fn condition_check(
+        &self,
+        lock: &LockName,
+        ticket: Ticket,
+        id: &HolderId,
+    ) -> Option<ConditionCheck> {
+        (**self).condition_check(lock, ticket, id)
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{Consistency, Write};
-use dynamodb_fifo_lock::record::LockRecord;
-use dynamodb_fifo_lock::{LockName, LockStore, StoreError};
+use dynamodb_fifo_lock::record::{LockRecord, TicketRow};
+use dynamodb_fifo_lock::rusoto_dynamodb::ConditionCheck;
+use dynamodb_fifo_lock::{HolderId, LockName, LockStore, Page, PageEnd, StoreError, Ticket};
 
 /// What happens to one request.
 pub enum Fate {
@@ -23,6 +24,11 @@ pub enum Fate {
 pub enum Request<'a> {
     Read,
     Write(&'a Write),
+    Announce(&'a TicketRow),
+    Dequeue(Ticket),
+    Look,
+    /// It is about no lock in particular: the plan hears the name `*`.
+    List,
 }
 
 type Plan = dyn Fn(&LockName, &Request<'_>) -> Fate + Send + Sync;
@@ -93,5 +99,55 @@ impl LockStore for Faulty {
         self.meet(lock, &Request::Write(write), || {
             self.inner.write(lock, write, within)
         })
+    }
+
+    fn announce(
+        &self,
+        lock: &LockName,
+        row: &TicketRow,
+        within: Duration,
+    ) -> Result<bool, StoreError> {
+        self.meet(lock, &Request::Announce(row), || {
+            self.inner.announce(lock, row, within)
+        })
+    }
+
+    fn dequeue(
+        &self,
+        lock: &LockName,
+        ticket: Ticket,
+        id: &HolderId,
+        within: Duration,
+    ) -> Result<(), StoreError> {
+        self.meet(lock, &Request::Dequeue(ticket), || {
+            self.inner.dequeue(lock, ticket, id, within)
+        })
+    }
+
+    fn look(
+        &self,
+        lock: &LockName,
+        from: Ticket,
+        to: Ticket,
+        limit: usize,
+        within: Duration,
+    ) -> Result<Vec<TicketRow>, StoreError> {
+        self.meet(lock, &Request::Look, || {
+            self.inner.look(lock, from, to, limit, within)
+        })
+    }
+
+    fn list(&self, after: Option<&PageEnd>, within: Duration) -> Result<Page, StoreError> {
+        let all = LockName::new("*").unwrap();
+        self.meet(&all, &Request::List, || self.inner.list(after, within))
+    }
+
+    fn condition_check(
+        &self,
+        lock: &LockName,
+        ticket: Ticket,
+        id: &HolderId,
+    ) -> Option<ConditionCheck> {
+        self.inner.condition_check(lock, ticket, id)
     }
 }

@@ -33,11 +33,20 @@ pub struct Backend {
 /// Memory, the embedded server over HTTP, and the server that
 /// `DYNAMODB_ENDPOINT` names, if it does.
 pub fn backends() -> Vec<Backend> {
+    over(&tables())
+}
+
+/// The same, with nothing in them.
+pub fn fresh_backends() -> Vec<Backend> {
+    over(&fresh_tables())
+}
+
+fn over(tables: &[Table]) -> Vec<Backend> {
     let mut all = vec![Backend {
         name: "memory",
         store: Arc::new(MemoryStore::new()),
     }];
-    all.extend(tables().into_iter().map(|table| Backend {
+    all.extend(tables.iter().map(|table| Backend {
         name: table.name,
         store: Arc::new(table.store()),
     }));
@@ -56,26 +65,27 @@ pub struct Table {
 /// `DYNAMODB_ENDPOINT` names.
 pub fn tables() -> Vec<Table> {
     static TABLES: OnceLock<Vec<Table>> = OnceLock::new();
-    TABLES
-        .get_or_init(|| {
-            let mut endpoints = vec![("embedded", embedded_endpoint())];
-            if let Some(endpoint) = named_endpoint() {
-                endpoints.push(("named", endpoint));
-            }
-            endpoints
-                .into_iter()
-                .map(|(name, endpoint)| {
-                    let table = Table {
-                        name,
-                        endpoint,
-                        table: unique("locks"),
-                    };
-                    table.store().create_table().unwrap();
-                    table
-                })
-                .collect()
+    TABLES.get_or_init(fresh_tables).clone()
+}
+
+/// Empty tables that no other test has.
+pub fn fresh_tables() -> Vec<Table> {
+    let mut endpoints = vec![("embedded", embedded_endpoint())];
+    if let Some(endpoint) = named_endpoint() {
+        endpoints.push(("named", endpoint));
+    }
+    endpoints
+        .into_iter()
+        .map(|(name, endpoint)| {
+            let table = Table {
+                name,
+                endpoint,
+                table: unique("locks"),
+            };
+            table.store().create_table().unwrap();
+            table
         })
-        .clone()
+        .collect()
 }
 
 /// The table on the embedded server.
@@ -118,9 +128,14 @@ impl Table {
     }
 
     /// Puts a lock's row as it is, past every check.
-    pub fn put(&self, lock: &str, mut item: Value) {
+    pub fn put(&self, lock: &str, item: Value) {
+        self.put_row(lock, 0, item);
+    }
+
+    /// Puts the row of a ticket as it is, past every check.
+    pub fn put_row(&self, lock: &str, ticket: u64, mut item: Value) {
         item["lock"] = json!({ "S": lock });
-        item["ticket"] = json!({ "N": "0" });
+        item["ticket"] = json!({ "N": ticket.to_string() });
         call(
             &self.endpoint,
             "PutItem",
@@ -130,7 +145,12 @@ impl Table {
 
     /// A lock's row as it is.
     pub fn get(&self, lock: &str) -> Value {
-        let key = json!({ "lock": { "S": lock }, "ticket": { "N": "0" } });
+        self.get_row(lock, 0)
+    }
+
+    /// The row of a ticket as it is.
+    pub fn get_row(&self, lock: &str, ticket: u64) -> Value {
+        let key = json!({ "lock": { "S": lock }, "ticket": { "N": ticket.to_string() } });
         let question = json!({ "TableName": self.table, "Key": key, "ConsistentRead": true });
         call(&self.endpoint, "GetItem", &question)["Item"].clone()
     }
@@ -146,8 +166,15 @@ impl Table {
     }
 }
 
-/// One request to a server, without rusoto.
+/// One request to a server, without rusoto, that has to succeed.
 pub fn call(endpoint: &str, operation: &str, body: &Value) -> Value {
+    let (status, answer) = ask(endpoint, operation, body);
+    assert_eq!(status, 200, "{operation}: {answer}");
+    answer
+}
+
+/// One request to a server, without rusoto: the status and the answer.
+pub fn ask(endpoint: &str, operation: &str, body: &Value) -> (u16, Value) {
     let mut answer = ureq::post(endpoint)
         .config()
         .http_status_as_error(false)
@@ -163,8 +190,10 @@ pub fn call(endpoint: &str, operation: &str, body: &Value) -> Value {
         .send(body.to_string())
         .unwrap();
     let text = answer.body_mut().read_to_string().unwrap();
-    assert_eq!(answer.status().as_u16(), 200, "{operation}: {text}");
-    serde_json::from_str(&text).unwrap()
+    (
+        answer.status().as_u16(),
+        serde_json::from_str(&text).unwrap(),
+    )
 }
 
 /// A name that no other test has.

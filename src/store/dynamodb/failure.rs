@@ -4,8 +4,8 @@ use anyhow::anyhow;
 use rusoto_core::RusotoError;
 use rusoto_core::request::BufferedHttpResponse;
 use rusoto_dynamodb::{
-    CreateTableError, DescribeTableError, DescribeTimeToLiveError, GetItemError, UpdateItemError,
-    UpdateTimeToLiveError,
+    CreateTableError, DeleteItemError, DescribeTableError, DescribeTimeToLiveError, GetItemError,
+    QueryError, ScanError, UpdateItemError, UpdateTimeToLiveError,
 };
 
 use crate::error::StoreError;
@@ -43,6 +43,45 @@ impl Classify for UpdateItemError {
 }
 
 impl Classify for GetItemError {
+    fn class(&self) -> Class {
+        match self {
+            Self::ResourceNotFound(_) => Class::Missing,
+            Self::ProvisionedThroughputExceeded(_) | Self::RequestLimitExceeded(_) => {
+                Class::Throttled
+            }
+            Self::InternalServerError(_) => Class::Broken,
+        }
+    }
+}
+
+impl Classify for DeleteItemError {
+    fn class(&self) -> Class {
+        match self {
+            Self::ResourceNotFound(_) => Class::Missing,
+            Self::ProvisionedThroughputExceeded(_)
+            | Self::RequestLimitExceeded(_)
+            | Self::TransactionConflict(_) => Class::Throttled,
+            Self::InternalServerError(_) => Class::Broken,
+            Self::ConditionalCheckFailed(_) | Self::ItemCollectionSizeLimitExceeded(_) => {
+                Class::Rejected
+            }
+        }
+    }
+}
+
+impl Classify for QueryError {
+    fn class(&self) -> Class {
+        match self {
+            Self::ResourceNotFound(_) => Class::Missing,
+            Self::ProvisionedThroughputExceeded(_) | Self::RequestLimitExceeded(_) => {
+                Class::Throttled
+            }
+            Self::InternalServerError(_) => Class::Broken,
+        }
+    }
+}
+
+impl Classify for ScanError {
     fn class(&self) -> Class {
         match self {
             Self::ResourceNotFound(_) => Class::Missing,
@@ -138,6 +177,10 @@ fn is_about_the_key(message: &str) -> bool {
         "type mismatch for attribute to update",
         "conditions on the keys is invalid",
         "missing the key",
+        "missed key schema element",
+        "query key condition not supported",
+        "exceeds the number of key attributes",
+        "type does not match schema type",
     ]
     .iter()
     .any(|sign| message.contains(sign))

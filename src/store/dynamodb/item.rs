@@ -19,22 +19,29 @@ pub(super) const SERVED: &str = "served";
 pub(super) const HOLDER: &str = "holder";
 pub(super) const REVISION: &str = "revision";
 pub(super) const GRACE: &str = "grace_ms";
+pub(super) const MOVED_AT: &str = "moved_at";
 pub(super) const ID: &str = "id";
 pub(super) const LEASE: &str = "lease_ms";
 pub(super) const OWNER: &str = "owner";
 pub(super) const SINCE: &str = "since";
 pub(super) const RENEWED_AT: &str = "renewed_at";
+pub(super) const DATA: &str = "data";
+pub(super) const STATE: &str = "state";
+
+/// The attribute by which DynamoDB deletes the rows of waiters that are gone.
+/// The lock record never has it.
+pub(super) const EXPIRES_AT: &str = "expires_at";
 
 /// The sort key of the lock record. The rows of waiters have their tickets.
-const RECORD_KEY: u64 = 0;
+pub(super) const RECORD_KEY: u64 = 0;
 
-const KNOWN: [&str; 8] = [
-    LOCK, TICKET, SCHEMA, ISSUED, SERVED, HOLDER, REVISION, GRACE,
+const KNOWN: [&str; 9] = [
+    LOCK, TICKET, SCHEMA, ISSUED, SERVED, HOLDER, REVISION, GRACE, MOVED_AT,
 ];
-const KNOWN_OF_HOLDER: [&str; 5] = [ID, LEASE, OWNER, SINCE, RENEWED_AT];
+const KNOWN_OF_HOLDER: [&str; 6] = [ID, LEASE, OWNER, SINCE, RENEWED_AT, DATA];
 
-/// How many parts a holder has.
-pub(super) const PARTS_OF_HOLDER: u64 = KNOWN_OF_HOLDER.len() as u64;
+/// How many parts a holder has that has data. Without, it has one less.
+pub(super) const PARTS_WITH_DATA: u64 = KNOWN_OF_HOLDER.len() as u64;
 
 /// A lease or grace beyond this is a slip, or somebody else's number.
 pub(super) const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
@@ -60,10 +67,15 @@ pub(super) fn text(value: impl Into<String>) -> AttributeValue {
     }
 }
 
+/// The key of a lock's record.
 pub(super) fn key(lock: &LockName) -> Item {
+    key_of_row(lock, RECORD_KEY)
+}
+
+pub(super) fn key_of_row(lock: &LockName, ticket: u64) -> Item {
     HashMap::from([
         (LOCK.into(), text(lock.as_str())),
-        (TICKET.into(), number(RECORD_KEY)),
+        (TICKET.into(), number(ticket)),
     ])
 }
 
@@ -72,14 +84,18 @@ pub(super) fn millis(duration: Duration) -> u64 {
 }
 
 pub(super) fn holder(holder: &Holder) -> AttributeValue {
+    let mut parts = HashMap::from([
+        (ID.into(), text(holder.id.as_str())),
+        (LEASE.into(), number(millis(holder.lease))),
+        (OWNER.into(), text(&holder.owner)),
+        (SINCE.into(), number(holder.since_ms)),
+        (RENEWED_AT.into(), number(holder.renewed_at_ms)),
+    ]);
+    if let Some(data) = &holder.data {
+        parts.insert(DATA.into(), text(data));
+    }
     AttributeValue {
-        m: Some(HashMap::from([
-            (ID.into(), text(holder.id.as_str())),
-            (LEASE.into(), number(millis(holder.lease))),
-            (OWNER.into(), text(&holder.owner)),
-            (SINCE.into(), number(holder.since_ms)),
-            (RENEWED_AT.into(), number(holder.renewed_at_ms)),
-        ])),
+        m: Some(parts),
         ..AttributeValue::default()
     }
 }
@@ -93,17 +109,10 @@ pub(super) fn record(
     let top = Reader {
         lock,
         prefix: "",
+        suffix: "",
         item,
     };
-    let schema = top.number(SCHEMA, 0..=Ticket::MAX.get())?;
-    if schema != SCHEMA_VERSION {
-        return Err(StoreError::UnsupportedSchema {
-            lock: lock.to_string(),
-            attribute: SCHEMA.into(),
-            found: schema,
-            understood: SCHEMA_VERSION,
-        });
-    }
+    top.check_schema()?;
     if strangers == Strangers::Refused {
         top.refuse_strangers(&KNOWN)?;
     }
@@ -124,6 +133,7 @@ pub(super) fn record(
         holder,
         revision: top.number(REVISION, 0..=Ticket::MAX.get())?,
         grace: Duration::from_millis(top.number(GRACE, 1..=LONGEST_MS)?),
+        moved_at_ms: top.number(MOVED_AT, 0..=Ticket::MAX.get())?,
     })
 }
 
@@ -131,6 +141,7 @@ fn read_holder(lock: &LockName, item: &Item) -> Result<Holder, StoreError> {
     let holder = Reader {
         lock,
         prefix: "holder.",
+        suffix: "",
         item,
     };
     holder.refuse_strangers(&KNOWN_OF_HOLDER)?;
@@ -140,17 +151,38 @@ fn read_holder(lock: &LockName, item: &Item) -> Result<Holder, StoreError> {
         owner: holder.text(OWNER)?.into(),
         since_ms: holder.number(SINCE, 0..=Ticket::MAX.get())?,
         renewed_at_ms: holder.number(RENEWED_AT, 0..=Ticket::MAX.get())?,
+        data: match item.get(DATA) {
+            Some(_) => Some(holder.text(DATA)?.into()),
+            None => None,
+        },
     })
 }
 
-struct Reader<'a> {
-    lock: &'a LockName,
-    prefix: &'static str,
-    item: &'a Item,
+/// Reads attributes, and names the one at fault.
+pub(super) struct Reader<'a> {
+    pub(super) lock: &'a LockName,
+    /// Stands before the name of an attribute.
+    pub(super) prefix: &'static str,
+    /// Stands after the problem.
+    pub(super) suffix: &'a str,
+    pub(super) item: &'a Item,
 }
 
-impl Reader<'_> {
-    fn number(
+impl<'a> Reader<'a> {
+    pub(super) fn check_schema(&self) -> Result<(), StoreError> {
+        let found = self.number(SCHEMA, 0..=Ticket::MAX.get())?;
+        if found == SCHEMA_VERSION {
+            return Ok(());
+        }
+        Err(StoreError::UnsupportedSchema {
+            lock: self.lock.to_string(),
+            attribute: SCHEMA.into(),
+            found,
+            understood: SCHEMA_VERSION,
+        })
+    }
+
+    pub(super) fn number(
         &self,
         attribute: &str,
         range: std::ops::RangeInclusive<u64>,
@@ -172,7 +204,7 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&self, attribute: &str) -> Result<&str, StoreError> {
+    pub(super) fn text(&self, attribute: &str) -> Result<&'a str, StoreError> {
         let value = self.value(attribute)?;
         match &value.s {
             Some(text) => Ok(text),
@@ -180,7 +212,7 @@ impl Reader<'_> {
         }
     }
 
-    fn value(&self, attribute: &str) -> Result<&AttributeValue, StoreError> {
+    fn value(&self, attribute: &str) -> Result<&'a AttributeValue, StoreError> {
         self.item
             .get(attribute)
             .ok_or_else(|| self.malformed(attribute, "is missing".into()))
@@ -199,11 +231,11 @@ impl Reader<'_> {
         }
     }
 
-    fn malformed(&self, attribute: &str, problem: String) -> StoreError {
+    pub(super) fn malformed(&self, attribute: &str, problem: String) -> StoreError {
         StoreError::Malformed {
             lock: self.lock.to_string(),
             attribute: format!("{}{attribute}", self.prefix),
-            problem,
+            problem: format!("{problem}{}", self.suffix),
         }
     }
 }

@@ -9,9 +9,11 @@ mod credentials;
 mod failure;
 mod http;
 mod item;
+mod listing;
 mod metadata;
 mod region;
 mod request;
+mod rows;
 mod table;
 
 use std::fmt;
@@ -24,7 +26,8 @@ use anyhow::anyhow;
 use futures_util::FutureExt;
 use rusoto_core::{Client, HttpDispatchError, Region, RusotoError};
 use rusoto_dynamodb::{
-    DescribeTableInput, DynamoDb, DynamoDbClient, GetItemInput, UpdateItemError,
+    ConditionCheck, DeleteItemError, DescribeTableInput, DynamoDb, DynamoDbClient, GetItemInput,
+    UpdateItemError,
 };
 use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, parse_pem};
@@ -35,11 +38,11 @@ use self::failure::explain;
 use self::http::Courier;
 use self::item::Strangers;
 use self::region::from_environment;
-use super::LockStore;
+use super::{FIRST_TICKET, LockStore, Page, PageEnd, check_ticket};
 use crate::error::{Error, StoreError};
 use crate::protocol::{Consistency, Write};
-use crate::record::LockRecord;
-use crate::types::LockName;
+use crate::record::{LockRecord, TicketRow};
+use crate::types::{HolderId, LockName, Ticket};
 
 /// A store in a DynamoDB table. Clones share connections and credentials.
 ///
@@ -180,9 +183,10 @@ impl LockStore for DynamoDbStore {
                 // Whoever holds goes on holding, and can give back, whatever
                 // somebody added to the record meanwhile.
                 let strangers = match write {
-                    Write::Renew { .. } | Write::Release { .. } | Write::Withdraw { .. } => {
-                        Strangers::Ignored
-                    }
+                    Write::Renew { .. }
+                    | Write::Release { .. }
+                    | Write::HandOver { .. }
+                    | Write::Withdraw { .. } => Strangers::Ignored,
                     _ => Strangers::Refused,
                 };
                 item::record(lock, &item, strangers).map(Some)
@@ -190,6 +194,107 @@ impl LockStore for DynamoDbStore {
             Err(RusotoError::Service(UpdateItemError::ConditionalCheckFailed(_))) => Ok(None),
             Err(error) => Err(self.look_at_key(explain(&self.table, error), within)),
         }
+    }
+
+    fn announce(
+        &self,
+        lock: &LockName,
+        row: &TicketRow,
+        within: Duration,
+    ) -> Result<bool, StoreError> {
+        check_ticket(row.ticket)?;
+        let input = rows::announce(&self.table, lock, row);
+        let answer = self.ask(
+            within,
+            |client| async move { client.update_item(input).await },
+        );
+        match answer {
+            Ok(_) => Ok(true),
+            Err(RusotoError::Service(UpdateItemError::ConditionalCheckFailed(_))) => Ok(false),
+            Err(error) => Err(self.look_at_key(explain(&self.table, error), within)),
+        }
+    }
+
+    fn dequeue(
+        &self,
+        lock: &LockName,
+        ticket: Ticket,
+        id: &HolderId,
+        within: Duration,
+    ) -> Result<(), StoreError> {
+        check_ticket(ticket)?;
+        let input = rows::dequeue(&self.table, lock, ticket, id);
+        let answer = self.ask(
+            within,
+            |client| async move { client.delete_item(input).await },
+        );
+        match answer {
+            Ok(_) | Err(RusotoError::Service(DeleteItemError::ConditionalCheckFailed(_))) => Ok(()),
+            Err(error) => Err(self.look_at_key(explain(&self.table, error), within)),
+        }
+    }
+
+    fn look(
+        &self,
+        lock: &LockName,
+        from: Ticket,
+        to: Ticket,
+        limit: usize,
+        within: Duration,
+    ) -> Result<Vec<TicketRow>, StoreError> {
+        let began = Instant::now();
+        let from = from.max(FIRST_TICKET);
+        let mut found = Vec::new();
+        let mut after = None;
+        // DynamoDB rejects a range that ends before it begins, and a limit of 0.
+        while from <= to && found.len() < limit {
+            let input = rows::look(&self.table, lock, from, to, limit - found.len(), after);
+            let left = within.saturating_sub(began.elapsed());
+            let answer = self
+                .ask(left, |client| async move { client.query(input).await })
+                .map_err(|error| self.look_at_key(explain(&self.table, error), within))?;
+            let items = answer.items.ok_or_else(shows_nothing)?;
+            for item in &items {
+                found.push(rows::row(lock, item)?);
+            }
+            after = answer.last_evaluated_key;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn list(&self, after: Option<&PageEnd>, within: Duration) -> Result<Page, StoreError> {
+        let input = listing::scan(&self.table, after);
+        let answer = self
+            .ask(within, |client| async move { client.scan(input).await })
+            .map_err(|error| explain(&self.table, error))?;
+        let items = answer.items.ok_or_else(shows_nothing)?;
+        let next = match answer.last_evaluated_key {
+            Some(key) => Some(listing::page_end(&self.table, &key)?),
+            None => None,
+        };
+        Ok(Page {
+            locks: items.iter().map(listing::lock).collect(),
+            next,
+        })
+    }
+
+    fn condition_check(
+        &self,
+        lock: &LockName,
+        ticket: Ticket,
+        id: &HolderId,
+    ) -> Option<ConditionCheck> {
+        Some(request::condition_check(&self.table, lock, ticket, id))
+    }
+}
+
+/// An answer without rows is not the answer that there are none.
+fn shows_nothing() -> StoreError {
+    StoreError::Unreachable {
+        source: anyhow!("the answer to a question for rows does not show any list").into(),
     }
 }
 

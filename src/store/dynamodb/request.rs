@@ -5,15 +5,16 @@
 
 use std::collections::HashMap;
 
-use rusoto_dynamodb::{AttributeValue, UpdateItemInput};
+use rusoto_dynamodb::{AttributeValue, ConditionCheck, UpdateItemInput};
 
 use super::item::{
-    GRACE, HOLDER, ID, ISSUED, LEASE, LOCK, LONGEST_MS, OWNER, PARTS_OF_HOLDER, RENEWED_AT,
-    REVISION, SCHEMA, SERVED, SINCE, holder, key, millis, number, text,
+    DATA, EXPIRES_AT, GRACE, HOLDER, ID, ISSUED, LEASE, LOCK, LONGEST_MS, MOVED_AT, OWNER,
+    PARTS_WITH_DATA, RENEWED_AT, REVISION, SCHEMA, SERVED, SINCE, STATE, TICKET, holder, key,
+    millis, number, text,
 };
 use crate::protocol::Write;
 use crate::record::SCHEMA_VERSION;
-use crate::types::{LockName, Ticket};
+use crate::types::{HolderId, LockName, Ticket};
 
 /// There is no record yet.
 const ABSENT: &str = "attribute_not_exists(#lock)";
@@ -23,11 +24,13 @@ const ABSENT: &str = "attribute_not_exists(#lock)";
 /// that it does not name.
 const SOUND: &str = "#schema = :schema AND #served >= :zero AND #served <= #issued \
     AND #issued < :last AND #revision >= :zero AND #revision <= :last \
-    AND #grace >= :one AND #grace <= :longest";
+    AND #grace >= :one AND #grace <= :longest AND #moved_at >= :zero AND #moved_at <= :last";
 
-/// So is its holder, if it has one.
+/// So is its holder, if it has one. The number of its parts leaves no room for a
+/// foreign one.
 const HOLDER_SOUND: &str = "(attribute_not_exists(#holder) OR (#served < #issued \
-    AND size(#holder) = :parts AND attribute_type(#holder.#id, :text) \
+    AND ((size(#holder) = :parts AND attribute_not_exists(#holder.#data)) \
+    OR (size(#holder) = :parts_with_data AND attribute_type(#holder.#data, :text))) AND attribute_type(#holder.#id, :text) \
     AND attribute_type(#holder.#owner, :text) \
     AND #holder.#lease >= :one AND #holder.#lease <= :longest \
     AND #holder.#since >= :zero AND #holder.#since <= :last \
@@ -37,13 +40,17 @@ const HOLDER_SOUND: &str = "(attribute_not_exists(#holder) OR (#served < #issued
 const DRAW: &str = "#schema = if_not_exists(#schema, :schema), \
     #issued = if_not_exists(#issued, :start) + :one, \
     #served = if_not_exists(#served, :start), \
-    #grace = if_not_exists(#grace, :grace)";
+    #grace = if_not_exists(#grace, :grace), \
+    #moved_at = if_not_exists(#moved_at, :start)";
 
 /// It is the ticket's turn, and nobody else has claimed it.
 const OURS_TO_TAKE: &str = "#schema = :schema AND #served = :before AND #issued >= :ticket \
     AND (attribute_not_exists(#holder) OR #holder.#id = :id)";
 
 const STEP: &str = "#revision = #revision + :one";
+
+/// A write that moves `served` says when.
+const MOVE: &str = "#moved_at = :now, #revision = #revision + :one";
 
 /// The request that asks DynamoDB to apply `write`, or to refuse it.
 pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemInput {
@@ -84,7 +91,8 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
                 (":longest", number(LONGEST_MS)),
                 (":start", number(start.get())),
                 (":grace", number(millis(*grace))),
-                (":parts", number(PARTS_OF_HOLDER)),
+                (":parts", number(PARTS_WITH_DATA - 1)),
+                (":parts_with_data", number(PARTS_WITH_DATA)),
                 (":text", text("S")),
             ],
         ),
@@ -118,44 +126,69 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
                 (":now", number(*wall_ms)),
             ],
         ),
-        Write::Release { ticket, id } => (
+        Write::Release {
+            ticket,
+            id,
+            wall_ms,
+        } => (
             OURS_TO_TAKE.into(),
-            format!("SET #served = :ticket, {STEP} REMOVE #holder"),
+            format!("SET #served = :ticket, {MOVE} REMOVE #holder"),
             vec![
                 schema,
                 one,
                 (":before", number(ticket.previous().get())),
                 (":ticket", number(ticket.get())),
                 (":id", text(id.as_str())),
+                (":now", number(*wall_ms)),
             ],
         ),
-        Write::Withdraw { id } => (
+        Write::HandOver { ticket, id, next } => (
+            format!("{OURS_TO_TAKE} AND #issued > :ticket"),
+            format!("SET #served = :ticket, #holder = :holder, {MOVE}"),
+            vec![
+                schema,
+                one,
+                (":before", number(ticket.previous().get())),
+                (":ticket", number(ticket.get())),
+                (":id", text(id.as_str())),
+                (":holder", holder(next)),
+                (":now", number(next.since_ms)),
+            ],
+        ),
+        Write::Withdraw { id, wall_ms } => (
             "#schema = :schema AND #holder.#id = :id".into(),
-            format!("SET #served = #served + :one, {STEP} REMOVE #holder"),
-            vec![schema, one, (":id", text(id.as_str()))],
+            format!("SET #served = #served + :one, {MOVE} REMOVE #holder"),
+            vec![
+                schema,
+                one,
+                (":id", text(id.as_str())),
+                (":now", number(*wall_ms)),
+            ],
         ),
         Write::Advance {
             served,
             revision,
             to,
+            wall_ms,
         } => (
             "#schema = :schema AND #served = :seen AND #revision = :revision \
              AND #served < :finished AND #issued >= :finished"
                 .into(),
-            format!("SET #served = :finished, {STEP} REMOVE #holder"),
+            format!("SET #served = :finished, {MOVE} REMOVE #holder"),
             vec![
                 schema,
                 one,
                 (":seen", number(served.get())),
                 (":revision", number(*revision)),
                 (":finished", number(to.previous().get())),
+                (":now", number(*wall_ms)),
             ],
         ),
     };
     UpdateItemInput {
         table_name: table.into(),
         key: key(lock),
-        expression_attribute_names: Some(names(&condition, &update)),
+        expression_attribute_names: Some(names(&[&condition, &update])),
         expression_attribute_values: Some(owned(values)),
         condition_expression: Some(condition),
         update_expression: Some(update),
@@ -164,30 +197,59 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
     }
 }
 
-/// DynamoDB rejects names that are declared and not used. Each of ours stands
-/// after a `#`, because `lock`, `owner` and `schema` are reserved words.
-fn names(condition: &str, update: &str) -> HashMap<String, String> {
+/// The part of a transaction that lets it commit only while a release of `ticket`
+/// by `id` would be applied.
+pub(super) fn condition_check(
+    table: &str,
+    lock: &LockName,
+    ticket: Ticket,
+    id: &HolderId,
+) -> ConditionCheck {
+    ConditionCheck {
+        table_name: table.into(),
+        key: key(lock),
+        expression_attribute_names: Some(names(&[OURS_TO_TAKE])),
+        expression_attribute_values: Some(owned(vec![
+            (":schema", number(SCHEMA_VERSION)),
+            (":before", number(ticket.previous().get())),
+            (":ticket", number(ticket.get())),
+            (":id", text(id.as_str())),
+        ])),
+        condition_expression: OURS_TO_TAKE.into(),
+        return_values_on_condition_check_failure: None,
+    }
+}
+
+/// The names that stand in `expressions`: DynamoDB rejects those that are
+/// declared and not used. Each of ours stands after a `#`, because `lock`,
+/// `owner`, `schema` and others are reserved words.
+pub(super) fn names(expressions: &[&str]) -> HashMap<String, String> {
     let all = [
         ("#lock", LOCK),
+        ("#ticket", TICKET),
         ("#schema", SCHEMA),
         ("#issued", ISSUED),
         ("#served", SERVED),
         ("#holder", HOLDER),
         ("#revision", REVISION),
         ("#grace", GRACE),
+        ("#moved_at", MOVED_AT),
         ("#id", ID),
         ("#lease", LEASE),
         ("#owner", OWNER),
         ("#since", SINCE),
         ("#renewed_at", RENEWED_AT),
+        ("#data", DATA),
+        ("#state", STATE),
+        ("#expires_at", EXPIRES_AT),
     ];
     all.into_iter()
-        .filter(|(name, _)| condition.contains(name) || update.contains(name))
+        .filter(|(name, _)| expressions.iter().any(|text| text.contains(name)))
         .map(|(name, attribute)| (name.into(), attribute.into()))
         .collect()
 }
 
-fn owned(values: Vec<(&str, AttributeValue)>) -> HashMap<String, AttributeValue> {
+pub(super) fn owned(values: Vec<(&str, AttributeValue)>) -> HashMap<String, AttributeValue> {
     values
         .into_iter()
         .map(|(name, value)| (name.into(), value))

@@ -12,12 +12,8 @@ use rusoto_dynamodb::{
 
 use super::DynamoDbStore;
 use super::failure::explain;
-use super::item::{LOCK, TICKET};
+use super::item::{EXPIRES_AT, LOCK, TICKET};
 use crate::error::StoreError;
-
-/// The attribute by which DynamoDB deletes the rows of waiters that are gone.
-/// The lock record never has it.
-const EXPIRES_AT: &str = "expires_at";
 
 /// How long one request about the table may take.
 const REQUEST: Duration = Duration::from_secs(10);

@@ -1,0 +1,83 @@
+//! Who of a client is about to acquire something: closing waits for them.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::StoreError;
+use crate::types::{FencingToken, LockName};
+
+/// What was not given back when a client was closed.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// The locks that are still held, with their tokens. They are released when
+    /// their guards are dropped.
+    pub held: Vec<(LockName, FencingToken)>,
+    /// The queues that a waiter could not leave properly, and why. Its ticket is
+    /// passed over once it shows no sign of life.
+    pub left_behind: Vec<(LockName, StoreError)>,
+    /// How many calls had not ended in time.
+    pub still_leaving: usize,
+}
+
+impl CloseReport {
+    /// Whether everything was given back.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.held.is_empty() && self.left_behind.is_empty() && self.still_leaving == 0
+    }
+}
+
+/// Counts the calls that are under way.
+#[derive(Default)]
+pub(crate) struct Attendance {
+    state: Mutex<State>,
+    one_less: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    present: usize,
+    left_behind: Vec<(LockName, StoreError)>,
+}
+
+impl Attendance {
+    pub(crate) fn enter(&self) -> Attending<'_> {
+        self.state.lock().present += 1;
+        Attending { attendance: self }
+    }
+
+    /// Waits until nobody is present, for no longer than `limit`. Returns what they
+    /// left behind, and how many are still there.
+    pub(crate) fn wait_until_empty(&self, limit: Duration) -> (Vec<(LockName, StoreError)>, usize) {
+        let until = Instant::now() + limit;
+        let mut state = self.state.lock();
+        while state.present > 0 {
+            if self.one_less.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        (std::mem::take(&mut state.left_behind), state.present)
+    }
+}
+
+/// One call that is under way.
+pub(crate) struct Attending<'a> {
+    attendance: &'a Attendance,
+}
+
+impl Attending<'_> {
+    /// A place in a queue could not be given back.
+    pub(crate) fn left_behind(&self, lock: &LockName, error: StoreError) {
+        let mut state = self.attendance.state.lock();
+        state.left_behind.push((lock.clone(), error));
+    }
+}
+
+impl Drop for Attending<'_> {
+    fn drop(&mut self) {
+        self.attendance.state.lock().present -= 1;
+        self.attendance.one_less.notify_all();
+    }
+}

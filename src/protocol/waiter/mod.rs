@@ -1,0 +1,519 @@
+//! One acquire attempt: try, enqueue, wait, recover, claim, leave.
+
+use std::time::Duration;
+
+use self::leaving::Leaving;
+use self::recovery::{Spared, Survey};
+use super::{
+    ANNOUNCE_DELAY, Answer, Attempt, Consistency, Failure, GaveUp, Grant, Moment, Notice, Now,
+    Patience, Place, Stall, Step, Title, Watch, Write, backoff, is_abandoned, observed_lease,
+};
+use crate::record::{Holder, LockRecord};
+use crate::types::Ticket;
+
+mod leaving;
+mod recovery;
+
+/// Waiters with at most this many turns before their own keep an eye on the
+/// grace, and wake up when a turn before theirs stands still.
+const NEAR: u64 = 3;
+
+/// What is in flight, or will be after the pause.
+#[derive(Clone, Debug)]
+enum Goal {
+    Try,
+    /// Find out whether a try whose answer was lost, or that was refused, left
+    /// us as the holder; or whether the lock is in the hands of the dead.
+    Confirm,
+    Enqueue,
+    Look(Consistency),
+    Claim(Ticket),
+    /// Go past everybody before this ticket.
+    Advance(Ticket, Stall),
+    /// Find out who of those before us is gone.
+    Survey(Survey),
+    Leave(Leaving),
+}
+
+/// One acquire attempt as a state machine.
+///
+/// Call [`step`](Self::step) with what the last step brought, do what it says,
+/// and so on until it says [`Granted`](Step::Granted) or
+/// [`GaveUp`](Step::GaveUp). The moment given to a call counts as the moment at
+/// which the request it returns is sent, and at which the answer it is given had
+/// arrived.
+#[derive(Clone, Debug)]
+pub struct Waiter {
+    attempt: Attempt,
+    goal: Goal,
+    sent: Moment,
+    ticket: Option<Ticket>,
+    /// When the ticket was drawn: the write's send.
+    drawn: Moment,
+    drawn_wall_ms: u64,
+    /// When the last request was sent whose answer proves that it had not been
+    /// our turn before.
+    not_before: Moment,
+    /// Whether a row says that we wait.
+    announced: bool,
+    watch: Watch,
+    spared: Option<Spared>,
+    /// A try was sent and its effect is not known.
+    try_lost: bool,
+    failing_since: Option<Moment>,
+    failures: u32,
+    cancelled: bool,
+    notices: Vec<Notice>,
+}
+
+impl Waiter {
+    /// An attempt that has not begun.
+    #[must_use]
+    pub fn new(attempt: Attempt) -> Self {
+        let goal = match attempt.patience {
+            Patience::Queue if attempt.contended => Goal::Enqueue,
+            Patience::Queue | Patience::TryOnly => Goal::Try,
+        };
+        let origin = Moment::after_origin(Duration::ZERO);
+        Self {
+            watch: Watch::new(attempt.turn_time),
+            attempt,
+            goal,
+            sent: origin,
+            ticket: None,
+            drawn: origin,
+            drawn_wall_ms: 0,
+            not_before: origin,
+            announced: false,
+            spared: None,
+            try_lost: false,
+            failing_since: None,
+            failures: 0,
+            cancelled: false,
+            notices: Vec::new(),
+        }
+    }
+
+    /// The ticket drawn, while it is good, and when it was drawn.
+    #[must_use]
+    pub fn ticket(&self) -> Option<(Ticket, Moment)> {
+        Some((self.ticket?, self.drawn))
+    }
+
+    /// How many turns come before ours, as last seen.
+    #[must_use]
+    pub fn ahead(&self) -> Option<u64> {
+        self.watch.ahead_of(self.ticket?)
+    }
+
+    /// How long a turn took lately, if that was seen.
+    #[must_use]
+    pub fn turn_time(&self) -> Option<Duration> {
+        self.watch.turn_time()
+    }
+
+    /// When the attempt gives up by itself.
+    #[must_use]
+    pub fn gives_up_at(&self) -> Option<Moment> {
+        self.attempt.give_up_at
+    }
+
+    /// Whether the attempt only tidies up behind itself. What fails from here on
+    /// is not what the user is to be told.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.goal, Goal::Leave(_))
+    }
+
+    /// Makes the attempt leave at its next step.
+    pub fn cancel(&mut self) {
+        self.cancelled = true;
+    }
+
+    /// Says whether a row tells the others that this attempt waits. With one it
+    /// may be slow.
+    pub fn set_announced(&mut self, announced: bool) {
+        self.announced = announced;
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// The holder to become if the turn comes now.
+    #[must_use]
+    pub fn holder(&self, now: Now) -> Holder {
+        Holder {
+            id: self.attempt.id.clone(),
+            lease: self.attempt.lease,
+            owner: self.attempt.owner.clone(),
+            since_ms: now.wall_ms,
+            renewed_at_ms: now.wall_ms,
+            data: self.attempt.data.clone(),
+        }
+    }
+
+    /// Takes the answer to the last step and says what to do next.
+    pub fn step(&mut self, answer: Answer, now: Now) -> Step {
+        if let Goal::Leave(leaving) = &mut self.goal {
+            self.sent = now.moment;
+            return leaving.step(&answer, &self.attempt, now);
+        }
+        if !matches!(answer, Answer::Ready | Answer::Failed(_)) {
+            // Not forgotten at once: a throttled table must not be asked at full
+            // speed as soon as one request gets through.
+            self.failures /= 2;
+            self.failing_since = None;
+        }
+        match answer {
+            Answer::Ready => self.pursue(self.goal.clone(), now),
+            Answer::Failed(failure) => self.failed(failure, now),
+            Answer::Applied(record) => self.applied(record, now),
+            Answer::Read(record) => self.read(record, now),
+            Answer::Refused => self.refused(now),
+            Answer::Rows(rows) => self.surveyed(&rows, now),
+            Answer::HandedOver(sent) => match self.ticket {
+                Some(ticket) => self.granted(ticket, sent, now),
+                None => self.pursue(Goal::Enqueue, now),
+            },
+            Answer::Nudged | Answer::Announced => match self.ticket {
+                Some(_) => self.look(Consistency::Strong, now),
+                None => self.pursue(self.goal.clone(), now),
+            },
+        }
+    }
+
+    fn applied(&mut self, record: LockRecord, now: Now) -> Step {
+        match self.goal.clone() {
+            Goal::Try => self.granted(record.turn(), self.sent, now),
+            Goal::Claim(ticket) => self.granted(ticket, self.sent, now),
+            Goal::Enqueue => {
+                let ticket = record.issued;
+                self.ticket = Some(ticket);
+                self.drawn = self.sent;
+                self.drawn_wall_ms = now.wall_ms;
+                // Even if it is our turn at once: it cannot have begun before we
+                // asked for the ticket.
+                self.not_before = self.sent;
+                self.notices.push(Notice::Enqueued {
+                    ticket,
+                    ahead: ticket.get().saturating_sub(record.turn().get()),
+                });
+                self.seen(record, now)
+            }
+            Goal::Advance(to, stall) => {
+                // If it is our turn now, it began with this write.
+                self.not_before = self.sent;
+                if let Some(before) = self.watch.record() {
+                    self.notices.push(Notice::WentPast {
+                        first: before.turn(),
+                        last: to.previous(),
+                        stall,
+                    });
+                }
+                match self.attempt.patience {
+                    Patience::Queue => self.seen(record, now),
+                    Patience::TryOnly if record.is_free() => self.pursue(Goal::Try, now),
+                    Patience::TryOnly => Step::GaveUp(GaveUp::Busy),
+                }
+            }
+            // Reads are not applied. Whatever this is, look again.
+            Goal::Confirm | Goal::Look(_) | Goal::Survey(_) | Goal::Leave(_) => {
+                self.look(Consistency::Strong, now)
+            }
+        }
+    }
+
+    fn read(&mut self, record: Option<LockRecord>, now: Now) -> Step {
+        if matches!(self.goal, Goal::Confirm) {
+            return self.confirmed(record, now);
+        }
+        let eventual = matches!(self.goal, Goal::Look(Consistency::Eventual));
+        let Some(ticket) = self.ticket else {
+            // An enqueue was refused, yet the record reads well: try again, but
+            // not in a hurry.
+            self.goal = Goal::Enqueue;
+            return self.back_off(now);
+        };
+        match record {
+            Some(record) if record.issued >= ticket => {
+                if !eventual && record.turn() < ticket {
+                    self.not_before = self.sent;
+                }
+                self.seen(record, now)
+            }
+            // The record is gone, or a new one stands in its place. An eventual
+            // read may only be behind our own enqueue.
+            _ if eventual => self.look(Consistency::Strong, now),
+            _ => self.passed_over(ticket, now),
+        }
+    }
+
+    fn not_ours(&mut self, now: Now) -> Step {
+        match self.attempt.patience {
+            Patience::Queue => self.pursue(Goal::Enqueue, now),
+            Patience::TryOnly if self.try_lost => self.leave(GaveUp::Failed, None, now),
+            Patience::TryOnly => Step::GaveUp(GaveUp::Busy),
+        }
+    }
+
+    fn refused(&mut self, now: Now) -> Step {
+        match (&self.goal, self.attempt.patience) {
+            (Goal::Try, Patience::Queue) => self.pursue(Goal::Enqueue, now),
+            (Goal::Try, Patience::TryOnly) => self.pursue(Goal::Confirm, now),
+            // Somebody was faster.
+            (_, Patience::TryOnly) => self.not_ours(now),
+            _ => self.look(Consistency::Strong, now),
+        }
+    }
+
+    /// Decides by a record that was just seen.
+    fn seen(&mut self, record: LockRecord, now: Now) -> Step {
+        let turn = record.turn();
+        if self
+            .watch
+            .record()
+            .is_some_and(|before| before.turn() < turn)
+        {
+            self.notices.push(Notice::Moved { turn });
+        }
+        self.watch.observe(&record, now.moment);
+        let Some(ticket) = self.ticket else {
+            return self.pursue(Goal::Enqueue, now);
+        };
+        // A try whose answer was lost may come true late, and the holder before us
+        // may have claimed for us: the lock waits for us.
+        if let Some(own) = record.held_by(&self.attempt.id) {
+            return self.pursue(Goal::Claim(own), now);
+        }
+        if turn > ticket {
+            return self.passed_over(ticket, now);
+        }
+        if turn == ticket && record.holder.is_none() {
+            return self.our_turn(ticket, record.grace, now);
+        }
+        if let Some(holder) = &record.holder
+            && is_abandoned(&record, now.wall_ms, self.attempt.clock_allowance)
+        {
+            let owner = holder.owner.clone();
+            return self.pursue(Goal::Advance(turn.next(), Stall::Abandoned { owner }), now);
+        }
+        match self.watch.stall(now.moment) {
+            Some(Stall::Unclaimed) if self.spares(&record, now) => self.wait(ticket, now),
+            Some(Stall::Unclaimed) => self.look_for_the_living(ticket, &record, now),
+            Some(stall) => self.pursue(Goal::Advance(turn.next(), stall), now),
+            None => self.wait(ticket, now),
+        }
+    }
+
+    /// Guard first, claim behind: as long as nobody can have counted the grace to
+    /// its end, the turn is as good as a claim.
+    fn our_turn(&mut self, ticket: Ticket, grace: Duration, now: Now) -> Step {
+        if let Some(why) = self.reason_to_leave(now) {
+            return self.leave(why, Some(ticket), now);
+        }
+        let until = self.not_before.plus(grace);
+        if until.since(now.moment) <= grace * 2 / 3 {
+            return self.pursue(Goal::Claim(ticket), now);
+        }
+        Step::Granted(Grant {
+            ticket,
+            holder: self.holder(now),
+            title: Title::Turn {
+                until,
+                claim_at: now.moment.plus(grace / 3),
+            },
+        })
+    }
+
+    fn passed_over(&mut self, ticket: Ticket, now: Now) -> Step {
+        self.notices.push(Notice::PassedOver { ticket });
+        self.ticket = None;
+        self.announced = false;
+        self.spared = None;
+        self.watch = Watch::new(self.watch.turn_time());
+        self.pursue(Goal::Enqueue, now)
+    }
+
+    fn wait(&mut self, ticket: Ticket, now: Now) -> Step {
+        let Some(record) = self.watch.record() else {
+            return self.look(Consistency::Strong, now);
+        };
+        let place = Place {
+            ahead: self.watch.ahead_of(ticket).unwrap_or(0),
+            turn_lasts: self.watch.turn_lasts(now.moment),
+            turn_time: self.watch.turn_time(),
+        };
+        let mut pause = self.attempt.pace.pause(place, now.dice);
+        let late = now.moment.since(self.drawn) > ANNOUNCE_DELAY && !self.announced;
+        if late {
+            // Without a row, whoever sleeps through the grace loses its turn.
+            pause = pause.min(record.grace / 2);
+        }
+        if self.failures > 0 {
+            pause = pause.max(backoff(self.failures, now.dice));
+        }
+        let mut wake = now.moment.plus(pause);
+        let spared = self.spared.filter(|_| self.spares(record, now));
+        // By the wall clock nobody has taken the turn for a while. That may be wrong,
+        // and is no reason for more than to look again in time.
+        let silent_ms = now.wall_ms.saturating_sub(record.moved_at_ms);
+        let neglected = record.holder.is_none() && Duration::from_millis(silent_ms) > record.grace;
+        let stalls_at = match spared {
+            Some(spared) => Some(spared.until),
+            None if place.ahead <= NEAR || neglected => self.watch.stalls_at(),
+            None => None,
+        };
+        if let Some(stalls_at) = stalls_at {
+            wake = wake.min(stalls_at.max(now.moment));
+        }
+        // The proof that it was not our turn before has to be fresh when the turn
+        // comes; the next in line must not miss the turn either.
+        let stale = wake.since(self.not_before) > observed_lease(record.grace) / 4;
+        let near = place.ahead <= 1 || (place.ahead <= NEAR && stale);
+        self.goal = Goal::Look(match near {
+            true => Consistency::Strong,
+            false => Consistency::Eventual,
+        });
+        self.pause(wake, now)
+    }
+
+    fn look(&mut self, consistency: Consistency, now: Now) -> Step {
+        self.pursue(Goal::Look(consistency), now)
+    }
+
+    fn failed(&mut self, failure: Failure, now: Now) -> Step {
+        if matches!(self.goal, Goal::Try) {
+            self.try_lost |= failure.maybe_applied;
+            if failure.maybe_applied && failure.transient {
+                self.goal = Goal::Confirm;
+                return self.back_off(now);
+            }
+        }
+        let since = *self.failing_since.get_or_insert(self.sent);
+        let patience = match self.attempt.patience {
+            Patience::Queue => self.attempt.outage_limit,
+            Patience::TryOnly => Duration::ZERO,
+        };
+        if !failure.transient || now.moment.since(since) >= patience {
+            return self.leave(GaveUp::Failed, None, now);
+        }
+        if matches!(
+            self.goal,
+            Goal::Advance(..) | Goal::Survey(_) | Goal::Look(_)
+        ) {
+            self.goal = Goal::Look(Consistency::Strong);
+        }
+        self.back_off(now)
+    }
+
+    fn back_off(&mut self, now: Now) -> Step {
+        self.failures = self.failures.saturating_add(1);
+        let wake = now.moment.plus(backoff(self.failures, now.dice));
+        self.pause(wake, now)
+    }
+
+    fn pause(&mut self, wake: Moment, now: Now) -> Step {
+        match self.reason_to_leave(now) {
+            Some(why) => self.leave(why, None, now),
+            None => Step::Pause(match self.attempt.give_up_at {
+                Some(end) => wake.min(end),
+                None => wake,
+            }),
+        }
+    }
+
+    fn pursue(&mut self, goal: Goal, now: Now) -> Step {
+        if let Some(why) = self.reason_to_leave(now) {
+            return self.leave(why, None, now);
+        }
+        let step = match &goal {
+            Goal::Try => Step::Write(Write::Try {
+                holder: self.holder(now),
+                start: Ticket::new(now.wall_ms),
+                grace: self.attempt.grace,
+            }),
+            Goal::Enqueue => Step::Write(Write::Enqueue {
+                start: Ticket::new(now.wall_ms),
+                grace: self.attempt.grace,
+            }),
+            Goal::Claim(ticket) => Step::Write(Write::Claim {
+                ticket: *ticket,
+                holder: self.holder(now),
+            }),
+            Goal::Confirm => Step::Read(Consistency::Strong),
+            Goal::Look(consistency) => Step::Read(*consistency),
+            Goal::Survey(survey) => Step::Look {
+                from: survey.from,
+                to: survey.end.previous(),
+            },
+            Goal::Advance(to, _) => match self.watch.record() {
+                Some(record) => Step::Write(Write::Advance {
+                    served: record.served,
+                    revision: record.revision,
+                    to: *to,
+                    wall_ms: now.wall_ms,
+                }),
+                None => return self.look(Consistency::Strong, now),
+            },
+            Goal::Leave(leaving) => Step::GaveUp(leaving.why),
+        };
+        self.goal = goal;
+        self.sent = now.moment;
+        step
+    }
+
+    fn reason_to_leave(&self, now: Now) -> Option<GaveUp> {
+        let late = self.attempt.give_up_at.is_some_and(|end| now.moment >= end);
+        if self.cancelled {
+            Some(GaveUp::Cancelled)
+        } else if late && self.attempt.patience == Patience::Queue {
+            Some(GaveUp::TimedOut)
+        } else {
+            None
+        }
+    }
+
+    /// Gives back what we may have. `ours` is a ticket that is known to have its
+    /// turn.
+    fn leave(&mut self, why: GaveUp, ours: Option<Ticket>, now: Now) -> Step {
+        let in_flight = match self.goal {
+            Goal::Claim(ticket) => Some(ticket),
+            _ => None,
+        };
+        // Nobody can have found fault with our turn yet if it was not our turn half
+        // a grace ago. Then the word we leave is read before anybody is spared.
+        let fresh = self.watch.record().is_some_and(|record| {
+            Some(record.turn()) != self.ticket
+                && now.moment.since(self.not_before) < record.grace / 2
+        });
+        let mut leaving = Leaving {
+            why,
+            withdraw: self.try_lost,
+            release: ours.or(in_flight).or(self.ticket.filter(|_| !fresh)),
+            tombstone: self.ticket,
+            since_ms: self.drawn_wall_ms,
+            releasing: None,
+        };
+        let step = leaving.step(&Answer::Ready, &self.attempt, now);
+        self.goal = Goal::Leave(leaving);
+        self.sent = now.moment;
+        step
+    }
+
+    fn granted(&mut self, ticket: Ticket, sent: Moment, now: Now) -> Step {
+        if self.cancelled {
+            return self.leave(GaveUp::Cancelled, Some(ticket), now);
+        }
+        if now.moment.since(sent) >= self.attempt.lease {
+            // The answer took a whole lease. Begin a new one.
+            return self.pursue(Goal::Claim(ticket), now);
+        }
+        Step::Granted(Grant {
+            ticket,
+            holder: self.holder(now),
+            title: Title::Claimed { sent },
+        })
+    }
+}

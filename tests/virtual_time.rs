@@ -1,0 +1,215 @@
+//! What a crowd costs, and how it gets past the dead, in virtual time.
+
+mod sim;
+
+use std::time::Duration;
+
+use sim::{Count, Crowd, Settings};
+
+const PRESENCE: Duration = Duration::from_secs(20);
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// `clients` clients with one waiter each contend for one lock. What `span` cost
+/// once they had been at it for a while.
+fn contend(clients: usize, settings: Settings, span: Duration) -> Count {
+    let mut crowd = Crowd::new(settings, 7);
+    for n in 0..clients {
+        crowd.join(Duration::from_millis(n as u64), true);
+    }
+    crowd.run(secs(100));
+    let before = crowd.count;
+    crowd.run(span);
+    let count = crowd.count.since(before);
+    println!(
+        "{clients} clients: {:.1} ms a turn, {:.3} writes and {:.2} read units a grant, \
+         {:.0} reads/s, {:.1} announcements/s",
+        span.as_millis() as f64 / count.grants as f64,
+        count.writes_per_grant(),
+        count.read_units / count.grants as f64,
+        count.reads as f64 / span.as_secs_f64(),
+        count.announcements as f64 / span.as_secs_f64(),
+    );
+    assert_eq!(count.passed_over, 0);
+    count
+}
+
+#[test]
+fn eight_clients_pay_two_writes_and_less_than_four_read_units_a_grant() {
+    for random in [false, true] {
+        let settings = Settings {
+            random,
+            ..Settings::default()
+        };
+        let count = contend(8, settings, secs(200));
+        assert!(count.writes_per_grant() < 2.1, "{count:?}");
+        assert!(count.read_units < 4.0 * count.grants as f64, "{count:?}");
+    }
+}
+
+#[test]
+fn a_thousand_waiters_cost_each_grant_what_ten_do() {
+    for (hold, random) in [(20, false), (200, false), (200, true), (2_000, false)] {
+        let settings = Settings {
+            hold: Duration::from_millis(hold),
+            random,
+            ..Settings::default()
+        };
+        println!(
+            "hold {hold} ms, {}",
+            if random { "random" } else { "fixed" }
+        );
+        let span = secs(300);
+        let ten = contend(10, settings.clone(), span);
+        let thousand = contend(1_000, settings, span);
+        let ratio = thousand.writes_per_grant() / ten.writes_per_grant();
+        assert!((0.9..1.1).contains(&ratio), "{ratio}");
+        // And the lock goes round as fast.
+        let slower = ten.grants as f64 / thousand.grants as f64;
+        assert!(slower < 1.15, "{slower}");
+        // 1,000 waiters, asleep for 13.5 s on average, and a number of looks a
+        // grant that grows with the logarithm of the distance.
+        let reads = thousand.reads as f64 / span.as_secs_f64();
+        let bound = if hold < 100 { 340.0 } else { 200.0 };
+        assert!(reads < bound, "{reads} reads per second");
+    }
+}
+
+/// One holds, `dead` wait behind it, and one more behind them. The `dead` are killed
+/// and the holder releases. Returns how long the last one waits from then on.
+fn get_past(dead: usize, waited: Duration) -> Duration {
+    let settings = Settings {
+        hold: waited,
+        presence: PRESENCE,
+        ..Settings::default()
+    };
+    let mut crowd = Crowd::new(settings, 11);
+    let holder = crowd.join(Duration::ZERO, false);
+    let limit = crowd.now() + secs(3_600);
+    assert!(crowd.run_until(limit, |crowd| crowd.holds(holder)));
+    let doomed: Vec<_> = (0..dead)
+        .map(|_| crowd.join(Duration::from_millis(10), false))
+        .collect();
+    assert!(crowd.run_until(limit, |crowd| {
+        doomed.iter().all(|client| crowd.waits(*client))
+    }));
+    let heir = crowd.join(Duration::from_millis(10), false);
+    assert!(crowd.run_until(limit, |crowd| crowd.waits(heir)));
+    assert!(crowd.run_until(limit, |crowd| !crowd.holds(holder)));
+    for client in doomed {
+        crowd.kill(client);
+    }
+    let died = crowd.now();
+    assert!(crowd.run_until(limit, |crowd| crowd.holds(heir)));
+    crowd.now() - died
+}
+
+#[test]
+fn a_run_of_the_dead_costs_one_presence_however_long_it_is() {
+    for waited in [secs(1), secs(10), secs(60), secs(300)] {
+        for dead in [1, 50, 500] {
+            let took = get_past(dead, waited);
+            println!("{dead} dead after {waited:?}: {took:.1?}");
+            assert!(took <= PRESENCE + secs(2), "{dead} dead took {took:?}");
+        }
+    }
+}
+
+#[test]
+fn whoever_gives_up_delays_the_others_by_no_more_than_the_grace() {
+    for left_before in [9_900, 5_000, 100] {
+        let settings = Settings {
+            hold: secs(10),
+            ..Settings::default()
+        };
+        let mut crowd = Crowd::new(settings, 13);
+        let holder = crowd.join(Duration::ZERO, false);
+        let limit = crowd.now() + secs(3_600);
+        assert!(crowd.run_until(limit, |crowd| crowd.holds(holder)));
+        let hasty = crowd.join(Duration::from_millis(10), false);
+        crowd.give_up_after(hasty, Duration::from_millis(left_before));
+        let patient = crowd.join(Duration::from_millis(20), false);
+        assert!(crowd.run_until(limit, |crowd| !crowd.holds(holder)));
+        let released = crowd.now();
+        assert!(crowd.run_until(limit, |crowd| crowd.holds(patient)));
+        let took = crowd.now() - released;
+        println!("left {left_before} ms before the release: {took:.2?}");
+        // The grace, a poll, and some round trips.
+        assert!(
+            took <= Duration::from_millis(1_000 + 1_000 + 50),
+            "{took:?}"
+        );
+    }
+}
+
+/// Whoever is further back sleeps for a part of the time that the turns before its
+/// own would have taken. So it may notice late that many left at once; but not later
+/// than if they had stayed.
+#[test]
+fn many_who_leave_at_once_do_not_delay_who_stays() {
+    for departing in [10, 200] {
+        let settings = Settings {
+            hold: secs(10),
+            ..Settings::default()
+        };
+        let mut crowd = Crowd::new(settings, 13);
+        let holder = crowd.join(Duration::ZERO, false);
+        let limit = crowd.now() + secs(3_600);
+        assert!(crowd.run_until(limit, |crowd| crowd.holds(holder)));
+        for _ in 0..departing {
+            let client = crowd.join(Duration::from_millis(10), false);
+            crowd.give_up_after(client, secs(8));
+        }
+        let patient = crowd.join(Duration::from_millis(20), false);
+        assert!(crowd.run_until(limit, |crowd| !crowd.holds(holder)));
+        let released = crowd.now();
+        assert!(crowd.run_until(limit, |crowd| crowd.holds(patient)));
+        let took = crowd.now() - released;
+        println!("{departing} departures: {took:.2?}");
+        let slept = secs(15).min(Duration::from_millis(600 * departing));
+        assert!(took <= slept + Duration::from_millis(1_100), "{took:?}");
+    }
+}
+
+#[test]
+fn ten_thousand_departures_leave_the_record_as_it_was() {
+    let settings = Settings {
+        hold: secs(1_000),
+        ..Settings::default()
+    };
+    let mut crowd = Crowd::new(settings, 17);
+    let holder = crowd.join(Duration::ZERO, false);
+    let limit = crowd.now() + secs(36_000);
+    assert!(crowd.run_until(limit, |crowd| crowd.holds(holder)));
+    crowd.run(secs(3));
+    let before = crowd.record.clone().unwrap();
+    for _ in 0..10_000 {
+        let client = crowd.join(Duration::from_millis(10), false);
+        crowd.give_up_after(client, Duration::from_millis(100));
+    }
+    let patient = crowd.join(Duration::from_millis(20), false);
+    crowd.run(secs(10));
+    let after = crowd.record.clone().unwrap();
+    assert_eq!(after.issued.get(), before.issued.get() + 10_001);
+    let neutral = |record: &dynamodb_fifo_lock::record::LockRecord| {
+        let mut record = record.clone();
+        record.issued = record.served;
+        record.revision = 0;
+        if let Some(holder) = &mut record.holder {
+            holder.renewed_at_ms = 0;
+        }
+        record
+    };
+    assert_eq!(
+        neutral(&after),
+        neutral(&before),
+        "nothing else has changed"
+    );
+    assert!(crowd.run_until(limit, |crowd| !crowd.holds(holder)));
+    let released = crowd.now();
+    assert!(crowd.run_until(limit, |crowd| crowd.holds(patient)));
+    // The longest pause, the grace, and a hundred looks at a hundred rows each.
+    assert!(crowd.now() - released <= secs(15 + 1 + 1));
+}
