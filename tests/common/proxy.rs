@@ -28,10 +28,13 @@ pub enum Fault {
 
 type Plan = dyn FnMut(&str) -> Fault + Send;
 
+/// The operations, and whether they were to be consistent.
+type Log = Vec<(String, bool)>;
+
 /// A proxy that listens on a port of its own, until the process ends.
 pub struct Proxy {
     pub endpoint: String,
-    operations: Arc<Mutex<Vec<String>>>,
+    operations: Arc<Mutex<Log>>,
 }
 
 impl Proxy {
@@ -78,15 +81,33 @@ impl Proxy {
 
     /// The operations asked for since this was last called.
     pub fn take_operations(&self) -> Vec<String> {
-        std::mem::take(&mut self.operations.lock())
+        let taken = std::mem::take(&mut *self.operations.lock());
+        taken.into_iter().map(|(operation, _)| operation).collect()
+    }
+
+    /// How many writes, and how many read units, were asked for since anything was
+    /// last taken.
+    pub fn take_units(&self) -> (usize, f64) {
+        let taken = std::mem::take(&mut *self.operations.lock());
+        let reads = taken.iter().filter(|(operation, _)| operation == "GetItem");
+        let units = reads
+            .map(|(_, strong)| if *strong { 1.0 } else { 0.5 })
+            .sum();
+        let writes = taken
+            .iter()
+            .filter(|(operation, _)| operation == "UpdateItem");
+        (writes.count(), units)
     }
 }
+
+/// What a consistent read has in its body.
+const STRONG: &str = "\"ConsistentRead\":true";
 
 /// Serves one connection until either side closes it.
 fn serve(
     stream: impl Read + Write,
     upstream: &str,
-    log: &Mutex<Vec<String>>,
+    log: &Mutex<Log>,
     plan: &Mutex<Box<Plan>>,
 ) -> Option<()> {
     let agent = ureq::Agent::config_builder()
@@ -102,7 +123,10 @@ fn serve(
             .and_then(|(_, value)| value.rsplit('.').next())
             .unwrap_or("?")
             .to_owned();
-        log.lock().push(operation.clone());
+        let strong = body
+            .windows(STRONG.len())
+            .any(|window| window == STRONG.as_bytes());
+        log.lock().push((operation.clone(), strong));
         let fault = (plan.lock())(&operation);
         let mut writer = reader.get_mut();
         match &fault {
