@@ -1,8 +1,7 @@
 //! The thread that keeps a client's locks alive, tells when one is lost, and says
 //! in the queue that its waiters are still there.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -47,7 +46,7 @@ impl Heartbeat {
             core,
             carriers: Carriers::new(CARRIERS),
             patients: HashMap::new(),
-            due: BinaryHeap::new(),
+            due: BTreeSet::new(),
             next_key: 0,
             report,
         };
@@ -83,7 +82,7 @@ struct Patient {
     /// Weak: a guard or waiter that is gone must not leave a beating heart behind.
     who: Who,
     treated: bool,
-    /// When to look at it again. Other entries of the heap are out of date.
+    /// When to look at it again.
     due: Option<Moment>,
 }
 
@@ -107,7 +106,8 @@ struct Beating {
     core: Arc<Core>,
     carriers: Carriers,
     patients: HashMap<u64, Patient>,
-    due: BinaryHeap<Reverse<(Moment, u64)>>,
+    /// Each patient that is to be looked at again, once.
+    due: BTreeSet<(Moment, u64)>,
     next_key: u64,
     report: Sender<u64>,
 }
@@ -123,32 +123,36 @@ impl Beating {
                     Err(_) => return,
                 },
                 recv(reports) -> key => if let Ok(key) = key {
-                    if let Some(patient) = self.patients.get_mut(&key) {
-                        patient.treated = false;
-                    }
-                    self.tend(key);
+                    self.treated(key);
                 },
                 default(pause) => {}
             }
-            let now = self.core.clock.now();
-            while self.due.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-                if let Some(Reverse((at, key))) = self.due.pop()
-                    && self
-                        .patients
-                        .get(&key)
-                        .is_some_and(|patient| patient.due == Some(at))
-                {
-                    self.tend(key);
-                }
-            }
+            self.tend_those_due();
         }
     }
 
     fn pause(&self) -> Duration {
-        match self.due.peek() {
-            Some(Reverse((at, _))) => at.since(self.core.clock.now()),
+        match self.due.first() {
+            Some((at, _)) => at.since(self.core.clock.now()),
             None => Duration::from_secs(3_600),
         }
+    }
+
+    fn tend_those_due(&mut self) {
+        let now = self.core.clock.now();
+        while let Some((at, key)) = self.due.first().copied()
+            && at <= now
+        {
+            self.tend(key);
+        }
+    }
+
+    /// A treatment is over.
+    fn treated(&mut self, key: u64) {
+        if let Some(patient) = self.patients.get_mut(&key) {
+            patient.treated = false;
+        }
+        self.tend(key);
     }
 
     fn join(&mut self, charge: Charge) {
@@ -177,6 +181,12 @@ impl Beating {
 
     /// Does what is due for one patient, and notes when to look again.
     fn tend(&mut self, key: u64) {
+        let Some(patient) = self.patients.get_mut(&key) else {
+            return;
+        };
+        if let Some(due) = patient.due.take() {
+            self.due.remove(&(due, key));
+        }
         let Some(patient) = self.patients.get(&key) else {
             return;
         };
@@ -207,7 +217,7 @@ impl Beating {
             patient.due = due;
         }
         if let Some(due) = due {
-            self.due.push(Reverse((due, key)));
+            self.due.insert((due, key));
         }
     }
 
@@ -320,4 +330,115 @@ fn tell_loss(core: &Core, lease: &Lease, reason: LossReason) {
         token: lease.token(),
         reason,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::event::Silence;
+    use crate::options::Wishes;
+    use crate::protocol::{Consistency, Grant, Tenure, Title, Write};
+    use crate::record::Holder;
+    use crate::store::{LockStore, MemoryStore};
+    use crate::types::{HolderId, LockName, Ticket};
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// A heart that beats only when the test says so, and what it is told.
+    fn heart(store: MemoryStore, carriers: usize) -> (Beating, Receiver<u64>) {
+        let settings = Wishes {
+            lease: Some(Duration::from_secs(60)),
+            ..Wishes::default()
+        }
+        .settle()
+        .unwrap();
+        let core = Core::new(
+            Arc::new(store),
+            SystemClock::shared(),
+            settings,
+            Arc::new(Silence),
+        );
+        let (report, reports) = unbounded();
+        let beating = Beating {
+            core: Arc::new(core),
+            carriers: Carriers::new(carriers),
+            patients: HashMap::new(),
+            due: BTreeSet::new(),
+            next_key: 0,
+            report,
+        };
+        (beating, reports)
+    }
+
+    fn hold(beating: &Beating, store: &MemoryStore, name: &str) -> Arc<Lease> {
+        let lock = LockName::new(name).unwrap();
+        let holder = Holder {
+            id: HolderId::random(),
+            lease: Duration::from_secs(60),
+            owner: "test".into(),
+            since_ms: 0,
+            renewed_at_ms: 0,
+            data: None,
+        };
+        let sent = beating.core.clock.now();
+        let take = Write::Try {
+            holder: holder.clone(),
+            start: Ticket::new(1),
+            grace: Duration::from_secs(1),
+        };
+        let record = store.write(&lock, &take, DEADLINE).unwrap().unwrap();
+        let grant = Grant {
+            ticket: record.turn(),
+            holder,
+            title: Title::Claimed { sent },
+        };
+        let tenure = Tenure::new(grant, Duration::from_millis(1));
+        Arc::new(Lease::new(lock, tenure, Arc::clone(&beating.core.clock)))
+    }
+
+    #[test]
+    fn a_patient_is_due_once_however_often_it_was_tended() {
+        let store = MemoryStore::new();
+        let (mut beating, reports) = heart(store.clone(), 4);
+        let lease = hold(&beating, &store, "due");
+        beating.join(Charge::Lease(Arc::clone(&lease)));
+        for _ in 0..100 {
+            let until = std::time::Instant::now() + DEADLINE;
+            while reports.is_empty() {
+                assert!(std::time::Instant::now() < until);
+                beating.tend_those_due();
+                thread::yield_now();
+            }
+            beating.treated(reports.recv().unwrap());
+            assert_eq!(beating.due.len(), 1);
+        }
+        let record = store.read(&lease.name, Consistency::Strong, DEADLINE);
+        assert!(record.unwrap().unwrap().revision > 50, "it was renewed");
+        drop(lease);
+        let until = std::time::Instant::now() + DEADLINE;
+        while !beating.patients.is_empty() {
+            assert!(std::time::Instant::now() < until);
+            beating.tend_those_due();
+            while let Ok(key) = reports.try_recv() {
+                beating.treated(key);
+            }
+            thread::yield_now();
+        }
+        assert!(beating.due.is_empty());
+    }
+
+    #[test]
+    fn who_finds_nobody_to_treat_it_waits_and_does_not_spin() {
+        let store = MemoryStore::new();
+        let (mut beating, reports) = heart(store.clone(), 0);
+        let lease = hold(&beating, &store, "crowded");
+        while beating.core.clock.now() < lease.settle(|tenure, _| tenure.next_beat()).0 {
+            thread::yield_now();
+        }
+        beating.join(Charge::Lease(Arc::clone(&lease)));
+        assert!(reports.is_empty(), "nothing was done, nothing is reported");
+        assert_eq!(beating.due.len(), 1);
+        assert!(beating.pause() > Duration::ZERO);
+    }
 }
