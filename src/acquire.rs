@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, never, select};
+use crossbeam_channel::{Receiver, never};
 
 use crate::core::Core;
 use crate::error::{Error, StoreError};
@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::heartbeat::Heartbeat;
 use crate::lease::Never;
 use crate::lobby::{Lobby, Nudge, Rest, Seat};
+use crate::machine::has_news;
 use crate::presence::Presence;
 use crate::protocol::{
     self, Answer, Attempt, GaveUp, Grant, LOOK_LIMIT, Moment, Notice, Patience, Step, Waiter,
@@ -80,9 +81,6 @@ enum Woken {
     Cancelled(CancelledBy),
 }
 
-/// As good as for ever.
-const LONG: Duration = Duration::from_secs(3_600);
-
 impl<'a> Acquire<'a> {
     pub(crate) fn new(
         core: &'a Core,
@@ -92,7 +90,7 @@ impl<'a> Acquire<'a> {
         manner: Manner,
     ) -> Self {
         let settings = &core.settings;
-        let began = core.clock.now();
+        let began = core.machine.now();
         let id = HolderId::random();
         let waiter = Waiter::new(Attempt {
             id: id.clone(),
@@ -153,7 +151,7 @@ impl<'a> Acquire<'a> {
 
     /// How long the attempt has lasted.
     pub(crate) fn waited(&self) -> Duration {
-        self.core.clock.now().since(self.began)
+        self.core.machine.now().since(self.began)
     }
 
     /// How long a turn of this lock took lately, if that was seen.
@@ -288,10 +286,14 @@ impl<'a> Acquire<'a> {
                     Woken::Nudged(nudge) => Some(nudge),
                     _ => None,
                 };
-                woken = queued.seat.wake(told, limit).map_or(woken, Woken::Nudged);
+                let machine = &*self.core.machine;
+                woken = queued
+                    .seat
+                    .wake(told, machine, limit)
+                    .map_or(woken, Woken::Nudged);
             }
             match woken {
-                Woken::Nudged(Nudge::First) => until = self.core.clock.now(),
+                Woken::Nudged(Nudge::First) => until = self.core.machine.now(),
                 Woken::Nudged(Nudge::HandedOver(sent)) => {
                     if let Some((ticket, _)) = self.waiter.ticket() {
                         self.tell_positions(ticket);
@@ -305,17 +307,30 @@ impl<'a> Acquire<'a> {
     }
 
     fn sleep(&self, wake: Option<Moment>, lost: &Receiver<Never>) -> Woken {
+        let none = never();
         let nudges = match &self.queued {
-            Some(queued) => queued.seat.nudges().clone(),
-            None => never(),
+            Some(queued) => queued.seat.nudges(),
+            None => &none,
         };
-        let pause = wake.map_or(LONG, |wake| wake.since(self.core.clock.now()));
-        select! {
-            recv(nudges) -> nudge => nudge.map_or(Woken::Time, Woken::Nudged),
-            recv(lost) -> _ => Woken::HolderGone,
-            recv(self.cancel) -> _ => Woken::Cancelled(CancelledBy::User),
-            recv(self.core.closed()) -> _ => Woken::Cancelled(CancelledBy::Close),
-            default(pause) => Woken::Time,
+        let closed = self.core.closed();
+        let machine = &self.core.machine;
+        loop {
+            machine.wait(&[nudges, lost, &self.cancel, closed], wake);
+            if let Ok(nudge) = nudges.try_recv() {
+                return Woken::Nudged(nudge);
+            }
+            if has_news(closed) {
+                return Woken::Cancelled(CancelledBy::Close);
+            }
+            if has_news(&self.cancel) {
+                return Woken::Cancelled(CancelledBy::User);
+            }
+            if has_news(lost) {
+                return Woken::HolderGone;
+            }
+            if wake.is_some_and(|wake| machine.now() >= wake) {
+                return Woken::Time;
+            }
         }
     }
 
@@ -324,10 +339,7 @@ impl<'a> Acquire<'a> {
         if self.cancelled_by.is_none() {
             if self.core.is_closed() {
                 self.cancelled_by = Some(CancelledBy::Close);
-            } else if !matches!(
-                self.cancel.try_recv(),
-                Err(crossbeam_channel::TryRecvError::Empty)
-            ) {
+            } else if has_news(&self.cancel) {
                 self.cancelled_by = Some(CancelledBy::User);
             }
         }

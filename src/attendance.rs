@@ -1,10 +1,12 @@
 //! Who of a client is about to acquire something: closing waits for them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 
 use crate::error::StoreError;
+use crate::machine::Machine;
 use crate::types::{FencingToken, LockName};
 
 /// What was not given back when a client was closed.
@@ -30,16 +32,28 @@ impl CloseReport {
 }
 
 /// Counts the calls that are under way.
-#[derive(Default)]
 pub(crate) struct Attendance {
     state: Mutex<State>,
-    one_less: Condvar,
+    one_less: Sender<()>,
+    leaving: Receiver<()>,
 }
 
 #[derive(Default)]
 struct State {
     present: usize,
     left_behind: Vec<(LockName, StoreError)>,
+}
+
+impl Default for Attendance {
+    fn default() -> Self {
+        // One message is enough to wake whoever waits; it then counts for itself.
+        let (one_less, leaving) = bounded(1);
+        Self {
+            state: Mutex::default(),
+            one_less,
+            leaving,
+        }
+    }
 }
 
 impl Attendance {
@@ -50,15 +64,24 @@ impl Attendance {
 
     /// Waits until nobody is present, for no longer than `limit`. Returns what they
     /// left behind, and how many are still there.
-    pub(crate) fn wait_until_empty(&self, limit: Duration) -> (Vec<(LockName, StoreError)>, usize) {
-        let until = Instant::now() + limit;
-        let mut state = self.state.lock();
-        while state.present > 0 {
-            if self.one_less.wait_until(&mut state, until).timed_out() {
-                break;
+    pub(crate) fn wait_until_empty(
+        &self,
+        machine: &dyn Machine,
+        limit: Duration,
+    ) -> (Vec<(LockName, StoreError)>, usize) {
+        let until = machine.now().plus(limit);
+        loop {
+            {
+                let mut state = self.state.lock();
+                if state.present == 0 || machine.now() >= until {
+                    // There may be others who wait for the same.
+                    let _ = self.one_less.try_send(());
+                    return (std::mem::take(&mut state.left_behind), state.present);
+                }
             }
+            machine.wait(&[&self.leaving], Some(until));
+            let _ = self.leaving.try_recv();
         }
-        (std::mem::take(&mut state.left_behind), state.present)
     }
 }
 
@@ -78,6 +101,6 @@ impl Attending<'_> {
 impl Drop for Attending<'_> {
     fn drop(&mut self) {
         self.attendance.state.lock().present -= 1;
-        self.attendance.one_less.notify_all();
+        let _ = self.attendance.one_less.try_send(());
     }
 }

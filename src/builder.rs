@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::LockClient;
-use crate::clock::{SharedClock, SystemClock};
 use crate::core::Core;
 use crate::error::Error;
 use crate::event::{Observer, Silence};
 use crate::heartbeat::Heartbeat;
+use crate::machine::{RealMachine, SharedMachine};
 use crate::options::Wishes;
 use crate::shared::Shared;
 use crate::store::LockStore;
@@ -21,7 +21,7 @@ use crate::store::LockStore;
 pub struct LockClientBuilder {
     wishes: Wishes,
     observer: Option<Arc<dyn Observer>>,
-    clock: Option<SharedClock>,
+    machine: Option<SharedMachine>,
 }
 
 impl LockClientBuilder {
@@ -115,8 +115,8 @@ impl LockClientBuilder {
     }
 
     #[cfg(test)]
-    pub(crate) fn clock(mut self, clock: SharedClock) -> Self {
-        self.clock = Some(clock);
+    pub(crate) fn machine(mut self, machine: SharedMachine) -> Self {
+        self.machine = Some(machine);
         self
     }
 
@@ -130,7 +130,7 @@ impl LockClientBuilder {
         let settings = self.wishes.settle()?;
         let core = Arc::new(Core::new(
             Arc::new(store),
-            self.clock.unwrap_or_else(SystemClock::shared),
+            self.machine.unwrap_or_else(|| Arc::new(RealMachine)),
             settings,
             self.observer.unwrap_or_else(|| Arc::new(Silence)),
         ));
@@ -150,14 +150,13 @@ impl fmt::Debug for LockClientBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SkewedClock;
+    use crate::machine::SkewedMachine;
     use crate::store::MemoryStore;
 
     fn skewed(store: &MemoryStore, minutes: i64) -> LockClient {
         LockClient::builder()
             .lease(Duration::from_secs(60))
-            .clock(Arc::new(SkewedClock {
-                machine: SystemClock::shared(),
+            .machine(Arc::new(SkewedMachine {
                 wall_offset_ms: minutes * 60_000,
             }))
             .build(store.clone())
@@ -192,8 +191,7 @@ mod tests {
         let dead = LockClient::builder()
             .lease(Duration::from_secs(60))
             .heartbeat_interval(Duration::from_secs(50))
-            .clock(Arc::new(SkewedClock {
-                machine: SystemClock::shared(),
+            .machine(Arc::new(SkewedMachine {
                 wall_offset_ms: -7_200_000,
             }))
             .build(store.clone())

@@ -1,15 +1,12 @@
 //! Threads that carry requests for the heartbeat, so that it never waits for one.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use parking_lot::Mutex;
 
-/// A request to carry.
-pub(crate) type Errand = Box<dyn FnOnce() + Send>;
+use crate::machine::{SharedMachine, Task};
 
 /// How long a carrier without work stays.
 const IDLE: Duration = Duration::from_secs(5);
@@ -18,130 +15,169 @@ const IDLE: Duration = Duration::from_secs(5);
 /// there is nothing to do. A request that hangs occupies one of them, for as
 /// long as its time-out, and delays no other.
 pub(crate) struct Carriers {
-    hand_over: Sender<Errand>,
-    pick_up: Receiver<Errand>,
-    alive: Arc<AtomicUsize>,
+    machine: SharedMachine,
+    hand_over: Sender<Task>,
+    pick_up: Receiver<Task>,
+    staff: Arc<Mutex<Staff>>,
     most: usize,
 }
 
+/// How many carriers there are.
+#[derive(Default)]
+struct Staff {
+    alive: usize,
+    /// Those without work, and without work that is on its way to them.
+    idle: usize,
+}
+
 impl Carriers {
-    pub(crate) fn new(most: usize) -> Self {
-        // No buffer: an errand is taken by a carrier that waits, or not at all.
-        let (hand_over, pick_up) = bounded(0);
+    pub(crate) fn new(machine: SharedMachine, most: usize) -> Self {
+        let (hand_over, pick_up) = unbounded();
         Self {
+            machine,
             hand_over,
             pick_up,
-            alive: Arc::default(),
+            staff: Arc::default(),
             most,
         }
     }
 
-    /// Has a carrier run `errand`, without waiting for it.
-    ///
-    /// # Errors
-    /// The errand itself, if every carrier is busy and there can be no more.
-    pub(crate) fn carry(&self, errand: Errand) -> Result<(), Errand> {
-        let errand = match self.hand_over.try_send(errand) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(errand) | TrySendError::Disconnected(errand)) => errand,
+    /// Has a carrier do `errand`, without waiting for it. Says whether there is
+    /// one: if every carrier is busy and there can be no more, it is not done.
+    pub(crate) fn carry(&self, errand: Task) -> bool {
+        {
+            let mut staff = self.staff.lock();
+            if staff.idle > 0 {
+                staff.idle -= 1;
+                // Of those who wait, exactly one finds it.
+                return self.hand_over.send(errand).is_ok();
+            }
+            if staff.alive >= self.most {
+                return false;
+            }
+            staff.alive += 1;
+        }
+        let carrier = Carrier {
+            machine: Arc::clone(&self.machine),
+            pick_up: self.pick_up.clone(),
+            presence: Presence(Arc::clone(&self.staff)),
         };
-        if self.alive.load(Ordering::Acquire) >= self.most {
-            return Err(errand);
+        // If the system refuses the thread, the presence is dropped with it.
+        self.machine
+            .spawn("fifolock-renew", Box::new(move || carrier.run(errand)))
+            .is_ok()
+    }
+}
+
+struct Carrier {
+    machine: SharedMachine,
+    pick_up: Receiver<Task>,
+    presence: Presence,
+}
+
+impl Carrier {
+    fn run(self, first: Task) {
+        let mut errand = first;
+        loop {
+            errand();
+            self.presence.0.lock().idle += 1;
+            errand = match self.next() {
+                Some(next) => next,
+                None => return,
+            };
         }
-        // The errand goes through a slot so that it is not lost if the system
-        // refuses the thread.
-        let (slot, first) = bounded(1);
-        if self.spawn(first).is_err() {
-            return Err(errand);
-        }
-        slot.send(errand).map_err(|unsent| unsent.into_inner())
     }
 
-    fn spawn(&self, first: Receiver<Errand>) -> io::Result<()> {
-        let presence = Presence::new(&self.alive);
-        let pick_up = self.pick_up.clone();
-        thread::Builder::new()
-            .name("fifolock-renew".into())
-            .spawn(move || {
-                let _presence = presence;
-                let mut next = first.recv().ok();
-                while let Some(errand) = next {
-                    errand();
-                    next = pick_up.recv_timeout(IDLE).ok();
+    /// The next errand; `None` if there was none for long, or will be none.
+    fn next(&self) -> Option<Task> {
+        let until = self.machine.now().plus(IDLE);
+        loop {
+            self.machine.wait(&[&self.pick_up], Some(until));
+            match self.pick_up.try_recv() {
+                Ok(errand) => return Some(errand),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) if self.machine.now() < until => {}
+                Err(TryRecvError::Empty) => {
+                    let mut staff = self.presence.0.lock();
+                    // If nobody is idle, something is on its way to those who wait.
+                    if let Some(fewer) = staff.idle.checked_sub(1) {
+                        staff.idle = fewer;
+                        return None;
+                    }
                 }
-            })
-            .map(drop)
+            }
+        }
     }
 }
 
 /// Counts a carrier for as long as it lives, also if it ends in a panic.
-struct Presence(Arc<AtomicUsize>);
-
-impl Presence {
-    fn new(alive: &Arc<AtomicUsize>) -> Self {
-        alive.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(alive))
-    }
-}
+struct Presence(Arc<Mutex<Staff>>);
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.lock().alive -= 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
+    use crossbeam_channel::bounded;
+
     use super::*;
+    use crate::machine::RealMachine;
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
-    #[test]
-    fn a_hanging_errand_delays_no_other_and_the_number_is_bounded() {
-        let carriers = Carriers::new(2);
-        let (unhang, hangs) = bounded::<()>(0);
-        let (done, finished) = bounded(1);
-        assert!(
-            carriers
-                .carry(Box::new(move || {
-                    let _ = hangs.recv();
-                }))
-                .is_ok()
-        );
-        let report = done.clone();
-        assert!(
-            carriers
-                .carry(Box::new(move || report.send(()).unwrap()))
-                .is_ok()
-        );
-        finished.recv_timeout(DEADLINE).unwrap();
-        // One hangs, one is idle: there is room for a second hanging one only.
-        let (unhang_too, hangs_too) = bounded::<()>(0);
-        let mut errand: Errand = Box::new(move || {
-            let _ = hangs_too.recv();
-        });
+    fn carry_soon(carriers: &Carriers, errand: impl Fn() + Send + Clone + 'static) {
         let until = std::time::Instant::now() + DEADLINE;
-        while let Err(back) = carriers.carry(errand) {
+        while !carriers.carry(Box::new(errand.clone())) {
             assert!(std::time::Instant::now() < until);
-            errand = back;
             thread::yield_now();
         }
-        assert!(carriers.carry(Box::new(|| ())).is_err());
-        drop((unhang, unhang_too));
+    }
+
+    #[test]
+    fn a_hanging_errand_delays_no_other_and_the_number_is_bounded() {
+        let carriers = Carriers::new(Arc::new(RealMachine), 2);
+        let (unhang, hangs) = bounded::<()>(0);
+        let hang = move || {
+            let _ = hangs.recv();
+        };
+        assert!(carriers.carry(Box::new(hang.clone())));
+        let (done, finished) = bounded(100);
+        for _ in 0..100 {
+            let done = done.clone();
+            carry_soon(&carriers, move || done.send(()).unwrap());
+            finished.recv_timeout(DEADLINE).unwrap();
+        }
+        assert_eq!(carriers.staff.lock().alive, 2);
+        // One hangs, one is idle: there is room for a second hanging one only.
+        carry_soon(&carriers, hang);
+        assert!(!carriers.carry(Box::new(|| ())));
+        drop(unhang);
     }
 
     #[test]
     fn a_panic_takes_one_carrier_and_not_its_place() {
-        let carriers = Carriers::new(1);
-        assert!(carriers.carry(Box::new(|| panic!("on purpose"))).is_ok());
+        let carriers = Carriers::new(Arc::new(RealMachine), 1);
+        assert!(carriers.carry(Box::new(|| panic!("on purpose"))));
         let (done, finished) = bounded(1);
-        let mut errand: Errand = Box::new(move || done.send(()).unwrap());
-        let until = std::time::Instant::now() + DEADLINE;
-        while let Err(back) = carriers.carry(errand) {
+        carry_soon(&carriers, move || done.send(()).unwrap());
+        finished.recv_timeout(DEADLINE).unwrap();
+    }
+
+    #[test]
+    fn carriers_leave_when_nobody_can_call_them_any_more() {
+        let carriers = Carriers::new(Arc::new(RealMachine), 3);
+        let staff = Arc::clone(&carriers.staff);
+        assert!(carriers.carry(Box::new(|| ())));
+        drop(carriers);
+        let until = std::time::Instant::now() + IDLE / 2;
+        while staff.lock().alive > 0 {
             assert!(std::time::Instant::now() < until);
-            errand = back;
             thread::yield_now();
         }
-        finished.recv_timeout(DEADLINE).unwrap();
     }
 }

@@ -242,7 +242,9 @@ impl LockClient {
         let shared = &self.shared;
         shared.core.close();
         let limit = shared.core.settings.request_timeout * 3;
-        let (left_behind, still_leaving) = shared.attendance.wait_until_empty(limit);
+        let (left_behind, still_leaving) = shared
+            .attendance
+            .wait_until_empty(&*shared.core.machine, limit);
         CloseReport {
             held: shared.still_held(),
             left_behind,
@@ -271,7 +273,7 @@ impl LockClient {
         };
         let ticket = grant.ticket;
         let tenure = Tenure::new(grant, core.settings.heartbeat_interval);
-        let lease = Arc::new(Lease::new(lock.clone(), tenure, Arc::clone(&core.clock)));
+        let lease = Arc::new(Lease::new(lock.clone(), tenure, Arc::clone(&core.machine)));
         shared.remember(&lease);
         shared.lobby.holds(lock, ticket, lease.lost().clone());
         shared.heartbeat.keep(&lease);

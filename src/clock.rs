@@ -1,10 +1,10 @@
 //! Time as the locks see it.
 //!
 //! Leases are counted on a clock that only runs forward and that keeps running
-//! while the machine is suspended. The wall clock is read for people, and to
-//! seed the tokens of a lock that has no record yet.
+//! while the machine is suspended. The wall clock is read for people, to seed the
+//! tokens of a lock that has no record yet, and to tell who has been silent for
+//! very long.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment on this process's monotonic clock. Moments of different processes
@@ -32,82 +32,40 @@ impl Moment {
     }
 }
 
-/// Where the time comes from: the machine, or a test.
-pub(crate) trait Clock: Send + Sync {
-    /// Now, on a clock that never goes back and counts suspension.
-    fn now(&self) -> Moment;
-
-    /// Milliseconds since 1970 by the wall clock. Decides nothing.
-    fn wall_ms(&self) -> u64;
+/// Now, on a clock that never goes back and counts suspension.
+// `Instant` stands still during suspend on Linux and macOS: a holder that slept
+// through its lease would wake up believing it still holds.
+#[cfg(unix)]
+pub(crate) fn now() -> Moment {
+    use rustix::time::{ClockId, clock_gettime};
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const COUNTS_SUSPEND: ClockId = ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const COUNTS_SUSPEND: ClockId = ClockId::Monotonic;
+    let time = clock_gettime(COUNTS_SUSPEND);
+    // Both parts of a monotonic reading are non-negative.
+    Moment(Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    ))
 }
 
-pub(crate) type SharedClock = Arc<dyn Clock>;
-
-/// The machine's clocks.
-pub(crate) struct SystemClock {
-    #[cfg(not(unix))]
-    origin: std::time::Instant,
+/// Now, on a clock that never goes back and counts suspension.
+#[cfg(not(unix))]
+pub(crate) fn now() -> Moment {
+    use std::sync::LazyLock;
+    use std::time::Instant;
+    static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Moment(ORIGIN.elapsed())
 }
 
-impl SystemClock {
-    pub(crate) fn shared() -> SharedClock {
-        Arc::new(Self {
-            #[cfg(not(unix))]
-            origin: std::time::Instant::now(),
-        })
-    }
-}
-
-impl Clock for SystemClock {
-    // `Instant` stands still during suspend on Linux and macOS: a holder that
-    // slept through its lease would wake up believing it still holds.
-    #[cfg(unix)]
-    fn now(&self) -> Moment {
-        use rustix::time::{ClockId, clock_gettime};
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        const COUNTS_SUSPEND: ClockId = ClockId::Boottime;
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        const COUNTS_SUSPEND: ClockId = ClockId::Monotonic;
-        let time = clock_gettime(COUNTS_SUSPEND);
-        // Both parts of a monotonic reading are non-negative.
-        Moment(Duration::new(
-            u64::try_from(time.tv_sec).unwrap_or(0),
-            u32::try_from(time.tv_nsec).unwrap_or(0),
-        ))
-    }
-
-    #[cfg(not(unix))]
-    fn now(&self) -> Moment {
-        Moment(self.origin.elapsed())
-    }
-
-    fn wall_ms(&self) -> u64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .and_then(|elapsed| u64::try_from(elapsed.as_millis()).ok())
-            .unwrap_or(0)
-    }
-}
-
-/// Runs on the machine's monotonic clock, with a wall clock set by the test.
-#[cfg(test)]
-pub(crate) struct SkewedClock {
-    pub(crate) machine: SharedClock,
-    pub(crate) wall_offset_ms: i64,
-}
-
-#[cfg(test)]
-impl Clock for SkewedClock {
-    fn now(&self) -> Moment {
-        self.machine.now()
-    }
-
-    fn wall_ms(&self) -> u64 {
-        self.machine
-            .wall_ms()
-            .saturating_add_signed(self.wall_offset_ms)
-    }
+/// Milliseconds since 1970 by the wall clock.
+pub(crate) fn wall_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|elapsed| u64::try_from(elapsed.as_millis()).ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -126,9 +84,8 @@ mod tests {
 
     #[test]
     fn the_machines_clock_runs_forward() {
-        let clock = SystemClock::shared();
-        let first = clock.now();
-        assert!(clock.now() >= first);
-        assert!(clock.wall_ms() > 1_600_000_000_000);
+        let first = now();
+        assert!(now() >= first);
+        assert!(wall_ms() > 1_600_000_000_000);
     }
 }

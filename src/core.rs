@@ -5,16 +5,16 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::clock::SharedClock;
 use crate::event::{Event, Observer};
 use crate::lease::Never;
+use crate::machine::SharedMachine;
 use crate::options::Settings;
 use crate::protocol::Now;
 use crate::store::LockStore;
 
 pub(crate) struct Core {
     pub(crate) store: Arc<dyn LockStore>,
-    pub(crate) clock: SharedClock,
+    pub(crate) machine: SharedMachine,
     pub(crate) settings: Settings,
     pub(crate) observer: Arc<dyn Observer>,
     open: Mutex<Option<Sender<Never>>>,
@@ -24,14 +24,14 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(
         store: Arc<dyn LockStore>,
-        clock: SharedClock,
+        machine: SharedMachine,
         settings: Settings,
         observer: Arc<dyn Observer>,
     ) -> Self {
         let (open, closed) = bounded(0);
         Self {
             store,
-            clock,
+            machine,
             settings,
             observer,
             open: Mutex::new(Some(open)),
@@ -41,9 +41,9 @@ impl Core {
 
     pub(crate) fn now(&self) -> Now {
         Now {
-            moment: self.clock.now(),
-            wall_ms: self.clock.wall_ms(),
-            dice: rand::random(),
+            moment: self.machine.now(),
+            wall_ms: self.machine.wall_ms(),
+            dice: self.machine.dice(),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -193,7 +192,7 @@ impl LockGuard {
     /// Releases the lock, or hands it over to `next`, who waits in this process.
     fn hand_on(&self, core: &Core, next: Option<Reservation>) -> Result<(), Error> {
         let limit = core.settings.request_timeout;
-        let give_up_at = core.clock.now().plus(limit * 2);
+        let give_up_at = core.machine.now().plus(limit * 2);
         let mut releasing = Releasing::new(
             self.lease.ticket,
             self.lease.id.clone(),
@@ -218,7 +217,7 @@ impl LockGuard {
                     }
                 }
                 ReleaseStep::Pause(until) => {
-                    thread::sleep(until.since(now.moment));
+                    core.machine.wait(&[], Some(until));
                     Answer::Ready
                 }
                 ReleaseStep::Done(ReleaseEnd::HandedOver(sent)) => {

@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 
-use crate::carriers::{Carriers, Errand};
+use crate::carriers::Carriers;
 use crate::core::Core;
 use crate::error::Error;
 use crate::event::Event;
 use crate::lease::Lease;
+use crate::machine::Task;
 use crate::presence::Presence;
 use crate::protocol::{LossReason, Moment, Standing};
 
@@ -42,17 +42,20 @@ impl Heartbeat {
     pub(crate) fn start(core: Arc<Core>) -> Result<Self, Error> {
         let (joining, joins) = unbounded();
         let (report, reports) = unbounded();
+        let machine = Arc::clone(&core.machine);
         let beating = Beating {
             core,
-            carriers: Carriers::new(CARRIERS),
+            carriers: Carriers::new(Arc::clone(&machine), CARRIERS),
             patients: HashMap::new(),
             due: BTreeSet::new(),
             next_key: 0,
             report,
         };
-        thread::Builder::new()
-            .name("fifolock-heart".into())
-            .spawn(move || beating.run(&joins, &reports))
+        machine
+            .spawn(
+                "fifolock-heart",
+                Box::new(move || beating.run(&joins, &reports)),
+            )
             .map_err(|source| Error::Thread { source })?;
         Ok(Self { joining })
     }
@@ -99,7 +102,7 @@ enum Need {
     Rest(Option<Moment>),
     /// This. Should there be nobody to do it, look again at this moment at the
     /// latest.
-    Treatment(Errand, Option<Moment>),
+    Treatment(Task, Option<Moment>),
 }
 
 struct Beating {
@@ -116,30 +119,24 @@ impl Beating {
     /// Sends nothing itself, so that nothing can hold it up.
     fn run(mut self, joins: &Receiver<Charge>, reports: &Receiver<u64>) {
         loop {
-            let pause = self.pause();
-            select! {
-                recv(joins) -> charge => match charge {
+            let due = self.due.first().map(|(at, _)| *at);
+            self.core.machine.wait(&[joins, reports], due);
+            loop {
+                match joins.try_recv() {
                     Ok(charge) => self.join(charge),
-                    Err(_) => return,
-                },
-                recv(reports) -> key => if let Ok(key) = key {
-                    self.treated(key);
-                },
-                default(pause) => {}
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            while let Ok(key) = reports.try_recv() {
+                self.treated(key);
             }
             self.tend_those_due();
         }
     }
 
-    fn pause(&self) -> Duration {
-        match self.due.first() {
-            Some((at, _)) => at.since(self.core.clock.now()),
-            None => Duration::from_secs(3_600),
-        }
-    }
-
     fn tend_those_due(&mut self) {
-        let now = self.core.clock.now();
+        let now = self.core.machine.now();
         while let Some((at, key)) = self.due.first().copied()
             && at <= now
         {
@@ -205,7 +202,7 @@ impl Beating {
                 if let Some(patient) = self.patients.get_mut(&key) {
                     patient.treated = treated;
                 }
-                let crowded = self.core.clock.now().plus(CROWDED);
+                let crowded = self.core.machine.now().plus(CROWDED);
                 match latest {
                     Some(latest) if treated => Some(latest),
                     None if treated => None,
@@ -222,14 +219,14 @@ impl Beating {
     }
 
     /// Has a carrier do it; says whether there was one.
-    fn treat(&self, key: u64, errand: Errand) -> bool {
+    fn treat(&self, key: u64, errand: Task) -> bool {
         let to = self.report.clone();
-        let errand: Errand = Box::new(move || {
+        let errand: Task = Box::new(move || {
             // Made here: an errand that nobody runs is not reported as done.
             let _report = Report { key, to };
             errand();
         });
-        self.carriers.carry(errand).is_ok()
+        self.carriers.carry(errand)
     }
 
     fn need_of_holder(&self, lease: &Weak<Lease>, treated: bool) -> Need {
@@ -262,7 +259,7 @@ impl Beating {
             return Need::Rest(None);
         }
         let next = presence.next();
-        if self.core.clock.now() < next {
+        if self.core.machine.now() < next {
             return Need::Rest(Some(next));
         }
         let core = Arc::clone(&self.core);
@@ -334,9 +331,11 @@ fn tell_loss(core: &Core, lease: &Lease, reason: LossReason) {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
-    use crate::clock::SystemClock;
     use crate::event::Silence;
+    use crate::machine::RealMachine;
     use crate::options::Wishes;
     use crate::protocol::{Consistency, Grant, Tenure, Title, Write};
     use crate::record::Holder;
@@ -355,14 +354,14 @@ mod tests {
         .unwrap();
         let core = Core::new(
             Arc::new(store),
-            SystemClock::shared(),
+            Arc::new(RealMachine),
             settings,
             Arc::new(Silence),
         );
         let (report, reports) = unbounded();
         let beating = Beating {
             core: Arc::new(core),
-            carriers: Carriers::new(carriers),
+            carriers: Carriers::new(Arc::new(RealMachine), carriers),
             patients: HashMap::new(),
             due: BTreeSet::new(),
             next_key: 0,
@@ -381,7 +380,7 @@ mod tests {
             renewed_at_ms: 0,
             data: None,
         };
-        let sent = beating.core.clock.now();
+        let sent = beating.core.machine.now();
         let take = Write::Try {
             holder: holder.clone(),
             start: Ticket::new(1),
@@ -394,7 +393,7 @@ mod tests {
             title: Title::Claimed { sent },
         };
         let tenure = Tenure::new(grant, Duration::from_millis(1));
-        Arc::new(Lease::new(lock, tenure, Arc::clone(&beating.core.clock)))
+        Arc::new(Lease::new(lock, tenure, Arc::clone(&beating.core.machine)))
     }
 
     #[test]
@@ -433,12 +432,12 @@ mod tests {
         let store = MemoryStore::new();
         let (mut beating, reports) = heart(store.clone(), 0);
         let lease = hold(&beating, &store, "crowded");
-        while beating.core.clock.now() < lease.settle(|tenure, _| tenure.next_beat()).0 {
+        while beating.core.machine.now() < lease.settle(|tenure, _| tenure.next_beat()).0 {
             thread::yield_now();
         }
         beating.join(Charge::Lease(Arc::clone(&lease)));
         assert!(reports.is_empty(), "nothing was done, nothing is reported");
         assert_eq!(beating.due.len(), 1);
-        assert!(beating.pause() > Duration::ZERO);
+        assert!(beating.due.first().unwrap().0 > beating.core.machine.now());
     }
 }

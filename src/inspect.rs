@@ -101,7 +101,7 @@ fn waiters(
     record: &LockRecord,
 ) -> Result<Vec<WaiterStatus>, StoreError> {
     let within = core.settings.request_timeout;
-    let wall_ms = core.clock.wall_ms();
+    let wall_ms = core.machine.wall_ms();
     // The row of whoever holds may still be there.
     let mut from = match record.holder {
         Some(_) => record.turn().next(),

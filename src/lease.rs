@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::clock::SharedClock;
+use crate::machine::SharedMachine;
 use crate::protocol::{LossReason, Moment, Standing, Tenure};
 use crate::types::{FencingToken, HolderId, LockName, Ticket};
 
@@ -21,7 +21,7 @@ pub(crate) struct Lease {
     pub(crate) id: HolderId,
     /// Who acquired it. The guard may have moved on since.
     pub(crate) acquired_by: ThreadId,
-    clock: SharedClock,
+    machine: SharedMachine,
     state: Mutex<State>,
     lost: Receiver<Never>,
 }
@@ -33,14 +33,14 @@ struct State {
 }
 
 impl Lease {
-    pub(crate) fn new(name: LockName, tenure: Tenure, clock: SharedClock) -> Self {
+    pub(crate) fn new(name: LockName, tenure: Tenure, machine: SharedMachine) -> Self {
         let (held, lost) = bounded(0);
         Self {
             name,
             ticket: tenure.ticket(),
             id: tenure.id().clone(),
             acquired_by: thread::current().id(),
-            clock,
+            machine,
             state: Mutex::new(State {
                 tenure,
                 held: Some(held),
@@ -59,11 +59,11 @@ impl Lease {
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        self.state.lock().tenure.standing(self.clock.now())
+        self.state.lock().tenure.standing(self.machine.now())
     }
 
     pub(crate) fn remaining(&self) -> Duration {
-        self.state.lock().tenure.remaining(self.clock.now())
+        self.state.lock().tenure.remaining(self.machine.now())
     }
 
     /// Looks at the tenure, or changes it, and closes the channel if that was
@@ -73,7 +73,7 @@ impl Lease {
         change: impl FnOnce(&mut Tenure, Moment) -> T,
     ) -> (T, Option<LossReason>) {
         let mut state = self.state.lock();
-        let now = self.clock.now();
+        let now = self.machine.now();
         let result = change(&mut state.tenure, now);
         state.tenure.close(now);
         let (closed, news) = match state.tenure.standing(now) {

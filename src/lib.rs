@@ -32,6 +32,7 @@ mod heartbeat;
 mod inspect;
 mod lease;
 mod lobby;
+mod machine;
 mod options;
 mod presence;
 pub mod protocol;

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
 use crate::lease::Never;
+use crate::machine::{Machine, has_news};
 use crate::protocol::Moment;
 use crate::record::Holder;
 use crate::types::{LockName, Ticket};
@@ -151,7 +152,7 @@ impl Seat {
             member.parked = true;
         }
         match &local.held {
-            Some((held, lost)) if held.next() == self.ticket && !is_over(lost) => {
+            Some((held, lost)) if held.next() == self.ticket && !has_news(lost) => {
                 Rest::BehindHolder(lost.clone())
             }
             _ if first => Rest::Poll,
@@ -162,7 +163,12 @@ impl Seat {
     /// Wakes up, having been `told` something or nothing. If somebody is claiming
     /// the lock in this waiter's name, waits to hear how that went, for no longer
     /// than `limit`. Returns what the waiter has been told in the end.
-    pub(crate) fn wake(&self, told: Option<Nudge>, limit: Duration) -> Option<Nudge> {
+    pub(crate) fn wake(
+        &self,
+        told: Option<Nudge>,
+        machine: &dyn Machine,
+        limit: Duration,
+    ) -> Option<Nudge> {
         let reserved = {
             let mut locks = self.lobby.locks.lock();
             let member = locks
@@ -176,11 +182,13 @@ impl Seat {
         if !reserved || matches!(told, Some(Nudge::HandedOver(_) | Nudge::Look)) {
             return told;
         }
-        let until = Instant::now() + limit;
+        let until = machine.now().plus(limit);
         loop {
-            match self.nudges.recv_deadline(until) {
+            machine.wait(&[&self.nudges], Some(until));
+            match self.nudges.try_recv() {
                 Ok(Nudge::First) => {}
                 Ok(verdict) => return Some(verdict),
+                Err(_) if machine.now() < until => {}
                 Err(_) => return Some(Nudge::Look),
             }
         }
@@ -238,8 +246,4 @@ impl Drop for Reservation {
             let _ = self.nudge.send(Nudge::Look);
         }
     }
-}
-
-fn is_over(lost: &Receiver<Never>) -> bool {
-    matches!(lost.try_recv(), Err(TryRecvError::Disconnected))
 }

@@ -94,7 +94,7 @@ impl Shared {
     }
 
     pub(crate) fn recently_contended(&self, lock: &LockName) -> Option<Contended> {
-        let now = self.core.clock.now();
+        let now = self.core.machine.now();
         let contended = self.contended.lock();
         contended
             .get(lock)
@@ -103,7 +103,7 @@ impl Shared {
     }
 
     pub(crate) fn note_contended(&self, lock: &LockName, turn_time: Option<Duration>) {
-        let seen = self.core.clock.now();
+        let seen = self.core.machine.now();
         let mut contended = self.contended.lock();
         if contended.len() >= REMEMBERED {
             contended.retain(|_, other| seen.since(other.seen) < CONTENDED_FOR);
