@@ -64,6 +64,11 @@ impl LockGuard {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
     /// The lock's name.
     #[must_use]
     pub fn name(&self) -> &LockName {
@@ -104,8 +109,9 @@ impl LockGuard {
 
     /// A channel that closes when the lock is lost, and never carries a message:
     /// for `crossbeam_channel::select!`, or for a thread that waits. It closes
-    /// by the lease's end at the latest, also while the store hangs. Clones of
-    /// the receiver see it close on release as well.
+    /// by the lease's end at the latest, also while the store hangs (within a second,
+    /// if the machine was suspended). Clones of the receiver see it close on release
+    /// as well.
     #[must_use]
     pub fn lost(&self) -> &Receiver<Never> {
         self.lease.lost()

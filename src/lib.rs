@@ -38,6 +38,8 @@ mod presence;
 pub mod protocol;
 pub mod record;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod store;
 mod types;
 

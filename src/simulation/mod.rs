@@ -1,0 +1,440 @@
+//! The shipped client in virtual time: its loop, its guards, its heartbeat and the
+//! threads that carry its requests, over a network that misbehaves, on machines
+//! that crash and stop. One seed is one run.
+//!
+//! ```text
+//! cargo test --lib simulation -- --nocapture
+//! FIFOLOCK_SEEDS=1000000 cargo test --release --lib simulation -- --nocapture
+//! FIFOLOCK_SEED=4711 cargo test --lib simulation -- --nocapture       # and its history
+//! ```
+
+mod network;
+mod scheduler;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use self::network::{Faults, Network, Sabotage, Server};
+use self::scheduler::{OUTSIDE, Scheduler, VirtualMachine};
+use crate::client::LockClient;
+use crate::error::Error;
+use crate::event::Event;
+use crate::guard::LockGuard;
+use crate::lease::Lease;
+use crate::options::AcquireOptions;
+use crate::protocol::Standing;
+use crate::types::FencingToken;
+
+const LOCK: &str = "contended";
+const GRACE: Duration = Duration::from_secs(1);
+
+/// When the faults cease.
+const CALM_AFTER: Duration = Duration::from_secs(60);
+
+/// By when everybody who lives has to be done after that.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// What one run was like.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Run {
+    failure: Option<String>,
+    history: Vec<String>,
+    grants: u64,
+    requests: u64,
+    faulty: u64,
+    switches: u64,
+    crashes: u64,
+    stops: u64,
+    lost: u64,
+    passed_over: u64,
+}
+
+/// What all of a run share.
+struct World {
+    scheduler: Arc<Scheduler>,
+    server: Arc<Server>,
+    /// Every guard that was ever granted, the dead's included.
+    leases: Mutex<Vec<Arc<Lease>>>,
+    last_token: Mutex<FencingToken>,
+    /// How many workers have neither finished nor died.
+    working: Mutex<Vec<usize>>,
+    faultless: bool,
+    grants: AtomicU64,
+    crashes: AtomicU64,
+    stops: AtomicU64,
+    lost: AtomicU64,
+    passed_over: AtomicU64,
+}
+
+impl World {
+    /// A guard was returned: nobody else may hold, and its token is the highest.
+    fn granted(&self, guard: &LockGuard) {
+        let token = guard.fencing_token();
+        self.grants.fetch_add(1, Ordering::SeqCst);
+        self.scheduler.note(|| format!("   granted {token}"));
+        let lease = guard.lease();
+        let mut leases = self.leases.lock();
+        if lease.standing() == Standing::Held {
+            for other in leases.iter() {
+                if other.standing() == Standing::Held {
+                    let other = other.token();
+                    self.scheduler
+                        .fail(|| format!("{token} is granted while {other} is held"));
+                }
+            }
+        }
+        leases.push(Arc::clone(lease));
+        drop(leases);
+        let mut last = self.last_token.lock();
+        if token <= *last {
+            let last = *last;
+            self.scheduler
+                .fail(|| format!("token {token} after {last}"));
+        }
+        *last = token;
+    }
+
+    /// A guard says for how long it is held: the server knows better.
+    fn check_end(&self, guard: &LockGuard, lease: Duration) {
+        let remaining = guard.remaining();
+        let state = self.server.state.lock();
+        let limit = match state.extended.get(&guard.lease().id) {
+            // The clock of the guard may be a little slow or fast.
+            Some(sent) => (*sent + lease.mul_f64(1.001)).saturating_sub(self.scheduler.now()),
+            None => GRACE,
+        };
+        if remaining > limit + Duration::from_micros(10) {
+            self.scheduler
+                .fail(|| format!("a guard counts on {remaining:?}, of {limit:?}"));
+        }
+    }
+
+    fn check_release(&self, ticket: FencingToken) {
+        let state = self.server.state.lock();
+        let served = state
+            .record
+            .as_ref()
+            .map_or(u64::MAX, |record| record.served.get());
+        if served < ticket.get() {
+            self.scheduler
+                .fail(|| format!("{ticket} is said to be released and is not"));
+        }
+    }
+
+    fn done(&self, process: usize) {
+        let mut working = self.working.lock();
+        if let Some(at) = working.iter().position(|worker| *worker == process) {
+            working.remove(at);
+        }
+        if working.is_empty() {
+            self.scheduler.finish();
+        }
+    }
+
+    fn died(&self, process: usize) {
+        let mut working = self.working.lock();
+        working.retain(|worker| *worker != process);
+        if working.is_empty() {
+            self.scheduler.finish();
+        }
+    }
+}
+
+/// Runs one seed.
+fn run(seed: u64, sabotage: Sabotage) -> Run {
+    let mut dice = StdRng::seed_from_u64(seed ^ 0x5eed);
+    let (scheduler, finished) = Scheduler::new(seed);
+    // Every fourth run has crashes only: there, nobody who lives is passed over.
+    let faultless = seed.is_multiple_of(4);
+    let faults = match faultless {
+        true => Faults::default(),
+        false => Faults {
+            lost: dice.random_range(0..50),
+            answer_lost: dice.random_range(0..50),
+            late: dice.random_range(0..50),
+            throttled: dice.random_range(0..50),
+            slow: dice.random_range(0..30),
+        },
+    };
+    let server = Arc::new(Server {
+        state: Mutex::default(),
+        sabotage,
+    });
+    server.state.lock().faults = faults;
+    let world = Arc::new(World {
+        scheduler: Arc::clone(&scheduler),
+        server: Arc::clone(&server),
+        leases: Mutex::default(),
+        last_token: Mutex::new(FencingToken::new(0)),
+        working: Mutex::default(),
+        faultless,
+        grants: AtomicU64::new(0),
+        crashes: AtomicU64::new(0),
+        stops: AtomicU64::new(0),
+        lost: AtomicU64::new(0),
+        passed_over: AtomicU64::new(0),
+    });
+    let mut clients = Vec::new();
+    for _ in 0..dice.random_range(2..=3) {
+        let rate = dice.random_range(0.9995..1.0005);
+        let process = scheduler.add_process(rate, dice.random_range(-500..500));
+        let lease = Duration::from_millis(dice.random_range(1_500..6_000));
+        let client = start(&world, process, lease);
+        for _ in 0..dice.random_range(1..=2) {
+            world.working.lock().push(process);
+            let (world, client) = (Arc::clone(&world), client.clone());
+            let seed = dice.random();
+            let work = move || work(&world, &client, process, lease, seed);
+            scheduler.spawn(process, Box::new(work)).unwrap();
+        }
+        clients.push(client);
+    }
+    let processes = 1..=clients.len();
+    let (troubled, seed) = (Arc::clone(&world), dice.random());
+    let trouble = move || trouble(&troubled, processes.collect(), seed);
+    scheduler.spawn(OUTSIDE, Box::new(trouble)).unwrap();
+    scheduler.start();
+    let _ = finished.recv();
+    // From here on everybody runs to its end.
+    for client in &clients {
+        let _ = client.close();
+    }
+    drop(clients);
+    let (failure, history, switches) = scheduler.join();
+    let state = server.state.lock();
+    Run {
+        failure,
+        history,
+        grants: world.grants.load(Ordering::SeqCst),
+        requests: state.requests,
+        faulty: state.faulty,
+        switches,
+        crashes: world.crashes.load(Ordering::SeqCst),
+        stops: world.stops.load(Ordering::SeqCst),
+        lost: world.lost.load(Ordering::SeqCst),
+        passed_over: world.passed_over.load(Ordering::SeqCst),
+    }
+}
+
+fn start(world: &Arc<World>, process: usize, lease: Duration) -> LockClient {
+    let watcher = Arc::clone(world);
+    let observer = move |event: &Event<'_>| match event {
+        Event::PassedOver { ticket, .. } => {
+            watcher.passed_over.fetch_add(1, Ordering::SeqCst);
+            if watcher.faultless {
+                let ticket = *ticket;
+                watcher
+                    .scheduler
+                    .fail(|| format!("{ticket} lives, and was passed over"));
+            }
+        }
+        Event::Lost { token, reason, .. } => {
+            watcher.lost.fetch_add(1, Ordering::SeqCst);
+            watcher
+                .scheduler
+                .note(|| format!("   lost {token}: {reason:?}"));
+            if watcher.faultless {
+                watcher
+                    .scheduler
+                    .fail(|| format!("{token} was lost for no reason"));
+            }
+        }
+        _ => {}
+    };
+    LockClient::builder()
+        .lease(lease)
+        .request_timeout(lease / 5)
+        .claim_grace(GRACE)
+        .presence(Duration::from_secs(6))
+        .observer(observer)
+        .machine(Arc::new(VirtualMachine {
+            scheduler: Arc::clone(&world.scheduler),
+            process,
+        }))
+        .build(Network {
+            scheduler: Arc::clone(&world.scheduler),
+            server: Arc::clone(&world.server),
+            process,
+        })
+        .unwrap()
+}
+
+/// One thread of one process: acquires, holds, releases, a few times.
+fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration, seed: u64) {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let scheduler = &world.scheduler;
+    let mut left = dice.random_range(1..=3);
+    while left > 0 && !scheduler.is_over() {
+        scheduler.sleep(Duration::from_millis(dice.random_range(0..3_000)));
+        let result = match dice.random_range(0..10) {
+            0 => client.try_acquire(LOCK),
+            1 | 2 => {
+                let patience = Duration::from_millis(dice.random_range(50..4_000));
+                client.acquire_timeout(LOCK, patience).map(Some)
+            }
+            3 => {
+                let (cancel, cancelled) = crossbeam_channel::bounded(1);
+                let after = Duration::from_millis(dice.random_range(0..4_000));
+                let far = Arc::clone(scheduler);
+                let canceller = move || {
+                    far.sleep(after);
+                    let _ = cancel.send(());
+                };
+                scheduler.spawn(OUTSIDE, Box::new(canceller)).unwrap();
+                let options = AcquireOptions::new().cancel(cancelled);
+                client.acquire_with(LOCK, options).map(Some)
+            }
+            _ => client.acquire(LOCK).map(Some),
+        };
+        match result {
+            Ok(Some(guard)) => {
+                world.granted(&guard);
+                hold(world, &guard, lease, &mut dice);
+                let token = guard.fencing_token();
+                match dice.random_range(0..3) {
+                    0 => drop(guard),
+                    _ => {
+                        if guard.release().is_ok() {
+                            world.check_release(token);
+                        }
+                    }
+                }
+                scheduler.note(|| format!("   gave {token} back"));
+                left -= 1;
+            }
+            Ok(None) | Err(Error::AcquireTimeout { .. } | Error::Cancelled { .. }) => {}
+            Err(Error::Store { .. } | Error::Closed { .. }) if !world.faultless => {}
+            Err(error) => scheduler.fail(|| format!("{process}: {error}")),
+        }
+    }
+    world.done(process);
+}
+
+fn hold(world: &World, guard: &LockGuard, lease: Duration, dice: &mut StdRng) {
+    let span = match dice.random_range(0..3) {
+        0 => Duration::ZERO,
+        1 => Duration::from_millis(dice.random_range(1..400)),
+        _ => lease.mul_f64(dice.random_range(0.1..2.0)),
+    };
+    let until = world.scheduler.now() + span;
+    while world.scheduler.now() < until && guard.is_held() && !world.scheduler.is_over() {
+        world.check_end(guard, lease);
+        world.scheduler.sleep(span / 5 + Duration::from_millis(1));
+    }
+}
+
+/// Kills and stops processes, deletes the record while nobody has it, and ceases.
+fn trouble(world: &Arc<World>, processes: Vec<usize>, seed: u64) {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let scheduler = &world.scheduler;
+    let began = scheduler.now();
+    let mut survivors = processes.len();
+    while scheduler.now() < began + CALM_AFTER && !scheduler.is_over() {
+        scheduler.sleep(Duration::from_millis(dice.random_range(200..10_000)));
+        let process = processes[dice.random_range(0..processes.len())];
+        match dice.random_range(0..4) {
+            0 if survivors > 1 && !scheduler.is_dead(process) => {
+                survivors -= 1;
+                world.crashes.fetch_add(1, Ordering::SeqCst);
+                scheduler.note(|| format!("{process} dies"));
+                scheduler.kill(process);
+                world.died(process);
+            }
+            1 if !world.faultless => {
+                world.stops.fetch_add(1, Ordering::SeqCst);
+                let span = Duration::from_millis(dice.random_range(10..12_000));
+                scheduler.note(|| format!("{process} stops for {span:?}"));
+                scheduler.stop(process, span);
+            }
+            _ => {}
+        }
+    }
+    world.server.state.lock().faults = Faults::default();
+    scheduler.note(|| "the faults cease".into());
+    let end = scheduler.now() + PATIENCE;
+    while scheduler.now() < end && !scheduler.is_over() {
+        scheduler.sleep(Duration::from_secs(1));
+    }
+    scheduler.fail(|| format!("after {PATIENCE:?} somebody still has not got the lock"));
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn show(seed: u64, run: &Run) {
+    for line in &run.history {
+        println!("{line}");
+    }
+    println!("seed {seed}: {:?}", run.failure);
+}
+
+#[test]
+fn every_seed_keeps_the_promises() {
+    if let Some(seed) = number("FIFOLOCK_SEED") {
+        let run = run(seed, Sabotage::None);
+        show(seed, &run);
+        assert_eq!(run.failure, None);
+        return;
+    }
+    let seeds = number("FIFOLOCK_SEEDS").unwrap_or(10_000);
+    let next = AtomicU64::new(0);
+    let total = Mutex::new(Run::default());
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed >= seeds || total.lock().failure.is_some() {
+                        return;
+                    }
+                    let run = run(seed, Sabotage::None);
+                    let mut total = total.lock();
+                    if run.failure.is_some() && total.failure.is_none() {
+                        show(seed, &run);
+                        total.failure = run.failure;
+                    }
+                    total.grants += run.grants;
+                    total.requests += run.requests;
+                    total.faulty += run.faulty;
+                    total.switches += run.switches;
+                    total.crashes += run.crashes;
+                    total.stops += run.stops;
+                    total.lost += run.lost;
+                    total.passed_over += run.passed_over;
+                }
+            });
+        }
+    });
+    let total = total.into_inner();
+    println!("{seeds} seeds in {:?}: {total:#?}", began.elapsed());
+    assert_eq!(total.failure, None);
+    assert!(total.lost > 0 && total.crashes > 0 && total.stops > 0 && total.faulty > 0);
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    for seed in [3, 4, 5] {
+        assert_eq!(run(seed, Sabotage::None), run(seed, Sabotage::None));
+    }
+}
+
+#[test]
+fn a_store_that_breaks_its_word_is_found_out() {
+    for sabotage in [
+        Sabotage::SilentRenewals,
+        Sabotage::StaleReads,
+        Sabotage::BlindRelease,
+        Sabotage::ForgetfulTickets,
+    ] {
+        let caught = (0..400).find_map(|seed| Some((seed, run(seed, sabotage).failure?)));
+        println!("{sabotage:?}: {caught:?}");
+        assert!(caught.is_some(), "{sabotage:?}");
+    }
+}

@@ -1,0 +1,341 @@
+//! The store as a process sees it through a network that delays, loses and repeats
+//! nothing by itself, but carries out late what its sender has given up on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::Rng;
+
+use super::scheduler::{OUTSIDE, Scheduler};
+use crate::error::StoreError;
+use crate::protocol::{Consistency, Write, apply};
+use crate::record::{LockRecord, TicketRow, TicketState};
+use crate::store::{LockStore, Page, PageEnd};
+use crate::types::{HolderId, LockName, Ticket};
+
+/// How often what goes wrong, of a thousand requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    pub(super) lost: u32,
+    pub(super) answer_lost: u32,
+    pub(super) late: u32,
+    pub(super) throttled: u32,
+    pub(super) slow: u32,
+}
+
+/// A store that breaks the contract on purpose: the checks have to notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sabotage {
+    None,
+    /// Does not count renewals.
+    SilentRenewals,
+    /// Answers consistent reads with what was true three seconds ago.
+    StaleReads,
+    /// Ends a turn for whoever says that it is its own.
+    BlindRelease,
+    /// Numbers tickets anew when the lock comes free.
+    ForgetfulTickets,
+}
+
+/// The server: the one lock's record and rows, and what was done to it.
+pub(super) struct Server {
+    pub(super) state: Mutex<ServerState>,
+    pub(super) sabotage: Sabotage,
+}
+
+#[derive(Default)]
+pub(super) struct ServerState {
+    pub(super) record: Option<LockRecord>,
+    /// What an eventually consistent read may still see, and until when.
+    before: Option<(Option<LockRecord>, Duration)>,
+    rows: HashMap<Ticket, TicketRow>,
+    /// When the last request was sent that extended the lease of an attempt.
+    pub(super) extended: HashMap<HolderId, Duration>,
+    pub(super) faults: Faults,
+    pub(super) requests: u64,
+    pub(super) faulty: u64,
+}
+
+impl Server {
+    fn write(&self, write: &Write, sent: Duration, now: Duration) -> Option<LockRecord> {
+        let mut state = self.state.lock();
+        let after = self.apply(state.record.as_ref(), write)?;
+        let extends = match write {
+            Write::Try { holder, .. } | Write::Claim { holder, .. } => Some(&holder.id),
+            Write::HandOver { next, .. } => Some(&next.id),
+            Write::Renew { id, .. } => Some(id),
+            _ => None,
+        };
+        if let Some(id) = extends {
+            let latest = state.extended.entry(id.clone()).or_default();
+            *latest = sent.max(*latest);
+        }
+        let before = state.record.replace(after.clone());
+        let stale_for = match self.sabotage {
+            Sabotage::StaleReads => Duration::from_secs(3),
+            _ => Duration::from_millis(50),
+        };
+        state.before = Some((before, now + stale_for));
+        Some(after)
+    }
+
+    fn apply(&self, record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
+        let mut write = write.clone();
+        let mut seen = record.cloned();
+        match (self.sabotage, &mut write, &mut seen) {
+            (Sabotage::BlindRelease, Write::Release { ticket, .. }, Some(record)) => {
+                *ticket = record.turn();
+                record.holder = None;
+            }
+            (Sabotage::ForgetfulTickets, Write::Try { start, .. }, Some(record))
+                if record.is_free() =>
+            {
+                seen = None;
+                *start = Ticket::new(1_000);
+            }
+            _ => {}
+        }
+        let mut after = apply(seen.as_ref(), &write)?;
+        if self.sabotage == Sabotage::SilentRenewals && matches!(write, Write::Renew { .. }) {
+            after.revision -= 1;
+        }
+        Some(after)
+    }
+
+    fn read(&self, stale: bool, now: Duration) -> Option<LockRecord> {
+        let state = self.state.lock();
+        match &state.before {
+            Some((before, until)) if stale && now < *until => before.clone(),
+            _ => state.record.clone(),
+        }
+    }
+}
+
+/// One process's way to the server.
+pub(super) struct Network {
+    pub(super) scheduler: Arc<Scheduler>,
+    pub(super) server: Arc<Server>,
+    pub(super) process: usize,
+}
+
+enum Fate {
+    Fine,
+    Lost,
+    AnswerLost,
+    Late,
+    Throttled,
+}
+
+impl Network {
+    /// Carries one request to the server and its answer back.
+    fn carry<T: Send + 'static>(
+        &self,
+        within: Duration,
+        request: impl FnOnce(&Server, Duration) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let scheduler = &self.scheduler;
+        if scheduler.is_over() {
+            return Err(unreachable());
+        }
+        let faults = {
+            let mut state = self.server.state.lock();
+            state.requests += 1;
+            state.faults
+        };
+        let (fate, there, back) = scheduler.draw(|dice| {
+            let mut millis =
+                |most: u64| Duration::from_micros(dice.random_range(500..most * 1_000));
+            let (there, back) = (millis(10), millis(10));
+            let slow = dice.random_range(0..1_000) < faults.slow;
+            let there = if slow { there + within } else { there };
+            let thousand = dice.random_range(0..1_000);
+            let bounds = [
+                (faults.lost, Fate::Lost),
+                (faults.answer_lost, Fate::AnswerLost),
+                (faults.late, Fate::Late),
+                (faults.throttled, Fate::Throttled),
+            ];
+            let mut end = 0;
+            for (share, fate) in bounds {
+                end += share;
+                if thousand < end {
+                    return (fate, there, back);
+                }
+            }
+            (Fate::Fine, there, back)
+        });
+        if !matches!(fate, Fate::Fine) || there >= within {
+            self.server.state.lock().faulty += 1;
+        }
+        match fate {
+            Fate::Fine if there + back < within => {
+                scheduler.sleep(there);
+                let answer = request(&self.server, scheduler.now());
+                scheduler.sleep(back);
+                return match scheduler.is_over() {
+                    true => Err(unreachable()),
+                    false => Ok(answer),
+                };
+            }
+            Fate::Throttled => {
+                scheduler.sleep(there);
+                return Err(StoreError::Throttled {
+                    source: "on purpose".into(),
+                });
+            }
+            Fate::Lost => {}
+            Fate::AnswerLost => {
+                scheduler.sleep(there);
+                request(&self.server, scheduler.now());
+            }
+            // The sender gives up before the request arrives.
+            Fate::Late | Fate::Fine => {
+                let late =
+                    there + scheduler.draw(|dice| within.mul_f64(dice.random_range(0.0..3.0)));
+                let (far, server) = (Arc::clone(scheduler), Arc::clone(&self.server));
+                let deliver = Box::new(move || {
+                    far.sleep(late);
+                    if !far.is_over() {
+                        request(&server, far.now());
+                    }
+                });
+                let _ = scheduler.spawn(OUTSIDE, deliver);
+            }
+        }
+        scheduler.sleep(within);
+        Err(unreachable())
+    }
+}
+
+fn unreachable() -> StoreError {
+    StoreError::Unreachable {
+        source: "on purpose".into(),
+    }
+}
+
+impl LockStore for Network {
+    fn read(
+        &self,
+        _: &LockName,
+        consistency: Consistency,
+        within: Duration,
+    ) -> Result<Option<LockRecord>, StoreError> {
+        let sound = self.server.sabotage != Sabotage::StaleReads;
+        let stale = (consistency == Consistency::Eventual || !sound)
+            && self.scheduler.draw(|dice| dice.random_bool(0.3));
+        self.carry(within, move |server, now| server.read(stale, now))
+    }
+
+    fn write(
+        &self,
+        _: &LockName,
+        write: &Write,
+        within: Duration,
+    ) -> Result<Option<LockRecord>, StoreError> {
+        let (write, sent) = (write.clone(), self.scheduler.now());
+        let (scheduler, process) = (Arc::clone(&self.scheduler), self.process);
+        self.carry(within, move |server, now| {
+            let after = server.write(&write, sent, now);
+            scheduler.note(|| format!("{process}: {} -> {}", name(&write), brief(after.as_ref())));
+            after
+        })
+    }
+
+    fn announce(
+        &self,
+        _: &LockName,
+        row: &TicketRow,
+        within: Duration,
+    ) -> Result<bool, StoreError> {
+        let row = row.clone();
+        self.carry(within, move |server, _| {
+            let mut state = server.state.lock();
+            let ours = state
+                .rows
+                .get(&row.ticket)
+                .is_none_or(|there| there.id == row.id && there.state == TicketState::Waiting);
+            if ours {
+                state.rows.insert(row.ticket, row);
+            }
+            ours
+        })
+    }
+
+    fn dequeue(
+        &self,
+        _: &LockName,
+        ticket: Ticket,
+        id: &HolderId,
+        within: Duration,
+    ) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.carry(within, move |server, _| {
+            let mut state = server.state.lock();
+            if state.rows.get(&ticket).is_some_and(|row| row.id == id) {
+                state.rows.remove(&ticket);
+            }
+        })
+    }
+
+    fn look(
+        &self,
+        _: &LockName,
+        from: Ticket,
+        to: Ticket,
+        limit: usize,
+        within: Duration,
+    ) -> Result<Vec<TicketRow>, StoreError> {
+        self.carry(within, move |server, _| {
+            let state = server.state.lock();
+            let rows = state.rows.values();
+            let mut rows: Vec<_> = rows
+                .filter(|row| (from..=to).contains(&row.ticket))
+                .cloned()
+                .collect();
+            rows.sort_by_key(|row| row.ticket);
+            rows.truncate(limit);
+            rows
+        })
+    }
+
+    fn list(&self, _: Option<&PageEnd>, _: Duration) -> Result<Page, StoreError> {
+        Ok(Page {
+            locks: Vec::new(),
+            next: None,
+        })
+    }
+}
+
+/// Without the identities, which are not drawn from the seed.
+fn name(write: &Write) -> String {
+    match write {
+        Write::Try { .. } => "try".into(),
+        Write::Enqueue { .. } => "enqueue".into(),
+        Write::Claim { ticket, .. } => format!("claim {ticket}"),
+        Write::Renew { ticket, .. } => format!("renew {ticket}"),
+        Write::Release { ticket, .. } => format!("release {ticket}"),
+        Write::HandOver { ticket, .. } => format!("hand over {ticket}"),
+        Write::Withdraw { .. } => "withdraw".into(),
+        Write::Advance { revision, to, .. } => format!("advance to {to}, revision {revision}"),
+    }
+}
+
+fn brief(record: Option<&LockRecord>) -> String {
+    record.map_or_else(
+        || "refused".into(),
+        |record| {
+            let held = if record.holder.is_some() {
+                ", held"
+            } else {
+                ""
+            };
+            let (issued, served) = (record.issued, record.served);
+            format!(
+                "issued {issued}, served {served}{held}, revision {}",
+                record.revision
+            )
+        },
+    )
+}
