@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, never};
+use crossbeam_channel::{Receiver, TryRecvError, never};
 
 use crate::core::Core;
 use crate::error::{Error, StoreError};
@@ -173,6 +173,11 @@ impl<'a> Acquire<'a> {
                 .set_announced(queued.presence.is_announced(now.moment));
         }
         let step = self.waiter.step(answer, now);
+        if self.waiter.is_leaving() {
+            // Whoever waits behind it in this client need not wait for it to be gone.
+            self.queued = None;
+            return step;
+        }
         let ticket = self.waiter.ticket();
         let seated = self.queued.as_ref().map(|queued| queued.seat.ticket);
         if seated != ticket.map(|(ticket, _)| ticket) {
@@ -271,8 +276,8 @@ impl<'a> Acquire<'a> {
             };
             let (wake, lost) = match rest {
                 Rest::Poll => (Some(until), never()),
-                Rest::UntilNudged => (self.waiter.gives_up_at(), never()),
-                Rest::BehindHolder(lost) => (self.waiter.gives_up_at(), lost),
+                Rest::UntilNudged => (Some(self.looks_around_at()), never()),
+                Rest::BehindHolder(lost) => (Some(self.looks_around_at()), lost),
             };
             let mut woken = self.sleep(wake, &lost);
             if let Woken::Cancelled(by) = woken {
@@ -294,21 +299,24 @@ impl<'a> Acquire<'a> {
             }
             match woken {
                 Woken::Nudged(Nudge::First) => until = self.core.machine.now(),
-                Woken::Nudged(Nudge::HandedOver(sent)) => {
-                    if let Some((ticket, _)) = self.waiter.ticket() {
-                        self.tell_positions(ticket);
-                    }
-                    return Answer::HandedOver(sent);
-                }
+                Woken::Nudged(Nudge::HandedOver(sent)) => return Answer::HandedOver(sent),
                 Woken::Nudged(Nudge::Look) | Woken::HolderGone => return Answer::Nudged,
                 Woken::Cancelled(_) | Woken::Time => return Answer::Ready,
             }
         }
     }
 
+    /// Whoever sleeps until it is woken looks for itself once in a while: whether the
+    /// store can be reached at all, for one.
+    fn looks_around_at(&self) -> Moment {
+        let outage = self.core.settings.outage_limit;
+        let soon = self.core.machine.now().plus(outage);
+        self.waiter.gives_up_at().map_or(soon, |end| soon.min(end))
+    }
+
     fn sleep(&self, wake: Option<Moment>, lost: &Receiver<Never>) -> Woken {
         let none = never();
-        let nudges = match &self.queued {
+        let mut nudges = match &self.queued {
             Some(queued) => queued.seat.nudges(),
             None => &none,
         };
@@ -316,8 +324,11 @@ impl<'a> Acquire<'a> {
         let machine = &self.core.machine;
         loop {
             machine.wait(&[nudges, lost, &self.cancel, closed], wake);
-            if let Ok(nudge) = nudges.try_recv() {
-                return Woken::Nudged(nudge);
+            match nudges.try_recv() {
+                Ok(nudge) => return Woken::Nudged(nudge),
+                // Somebody drew the same ticket, of a record that was made anew.
+                Err(TryRecvError::Disconnected) => nudges = &none,
+                Err(TryRecvError::Empty) => {}
             }
             if has_news(closed) {
                 return Woken::Cancelled(CancelledBy::Close);

@@ -87,14 +87,15 @@ impl LockClientBuilder {
         self
     }
 
-    /// How far the wall clocks of two clients may be apart, from 1 s to a year. A
+    /// How far the wall clocks of two clients may be apart, and how late a request
+    /// may reach the table, together: 2 min to a year. A
     /// holder that has not renewed for longer than its lease and this, by the wall
     /// clock, is dead even to those who do not wait, such as
     /// [`try_acquire`](LockClient::try_acquire).
     ///
     /// Defaults to 30 min, the most by which two clients can differ whose requests
-    /// DynamoDB both accepts. With a lower one you promise that the clocks of all
-    /// clients are closer than that, always: two could hold the lock at once
+    /// DynamoDB both accepts, also if one was long on its way. With a lower one you
+    /// promise that this never adds up to more: two could hold the lock at once
     /// otherwise.
     pub fn clock_allowance(mut self, allowance: Duration) -> Self {
         self.wishes.clock_allowance = Some(allowance);

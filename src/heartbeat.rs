@@ -19,6 +19,14 @@ use crate::protocol::{LossReason, Moment, Standing};
 /// So many renewals may be under way at once.
 const CARRIERS: usize = 64;
 
+/// So many rows of waiters may be under way at once: they must not keep renewals
+/// waiting.
+const ANNOUNCERS: usize = 16;
+
+/// Nothing is done less often than this: looking whether anything is due. The wait
+/// itself may stand still while the machine is suspended.
+const GLANCE: Duration = Duration::from_secs(1);
+
 /// When to try again if all carriers are busy.
 const CROWDED: Duration = Duration::from_millis(5);
 
@@ -46,6 +54,7 @@ impl Heartbeat {
         let beating = Beating {
             core,
             carriers: Carriers::new(Arc::clone(&machine), CARRIERS),
+            announcers: Carriers::new(Arc::clone(&machine), ANNOUNCERS),
             patients: HashMap::new(),
             due: BTreeSet::new(),
             next_key: 0,
@@ -102,12 +111,19 @@ enum Need {
     Rest(Option<Moment>),
     /// This. Should there be nobody to do it, look again at this moment at the
     /// latest.
-    Treatment(Task, Option<Moment>),
+    Treatment(Treatment, Option<Moment>),
+}
+
+/// Something to be done by another thread. What it returns tells the observer.
+enum Treatment {
+    Renewal(Box<dyn FnOnce() -> Task + Send>),
+    Announcement(Box<dyn FnOnce() -> Task + Send>),
 }
 
 struct Beating {
     core: Arc<Core>,
     carriers: Carriers,
+    announcers: Carriers,
     patients: HashMap<u64, Patient>,
     /// Each patient that is to be looked at again, once.
     due: BTreeSet<(Moment, u64)>,
@@ -119,8 +135,9 @@ impl Beating {
     /// Sends nothing itself, so that nothing can hold it up.
     fn run(mut self, joins: &Receiver<Charge>, reports: &Receiver<u64>) {
         loop {
-            let due = self.due.first().map(|(at, _)| *at);
-            self.core.machine.wait(&[joins, reports], due);
+            let glance = self.core.machine.now().plus(GLANCE);
+            let due = self.due.first().map_or(glance, |(at, _)| glance.min(*at));
+            self.core.machine.wait(&[joins, reports], Some(due));
             loop {
                 match joins.try_recv() {
                     Ok(charge) => self.join(charge),
@@ -160,7 +177,7 @@ impl Beating {
                 let core = Arc::clone(&self.core);
                 // If everybody is busy, the row is left to its time to live.
                 let _ = self
-                    .carriers
+                    .announcers
                     .carry(Box::new(move || presence.dequeue(&core)));
                 return;
             }
@@ -197,8 +214,8 @@ impl Beating {
                 return;
             }
             Need::Rest(until) => until,
-            Need::Treatment(errand, latest) => {
-                let treated = self.treat(key, errand);
+            Need::Treatment(treatment, latest) => {
+                let treated = self.treat(key, treatment);
                 if let Some(patient) = self.patients.get_mut(&key) {
                     patient.treated = treated;
                 }
@@ -219,14 +236,20 @@ impl Beating {
     }
 
     /// Has a carrier do it; says whether there was one.
-    fn treat(&self, key: u64, errand: Task) -> bool {
+    fn treat(&self, key: u64, treatment: Treatment) -> bool {
         let to = self.report.clone();
-        let errand: Task = Box::new(move || {
+        let (carriers, errand) = match treatment {
+            Treatment::Renewal(errand) => (&self.carriers, errand),
+            Treatment::Announcement(errand) => (&self.announcers, errand),
+        };
+        carriers.carry(Box::new(move || {
             // Made here: an errand that nobody runs is not reported as done.
-            let _report = Report { key, to };
-            errand();
-        });
-        self.carriers.carry(errand)
+            let report = Report { key, to };
+            let news = errand();
+            // An observer that takes its time must not hold up the next one.
+            drop(report);
+            news();
+        }))
     }
 
     fn need_of_holder(&self, lease: &Weak<Lease>, treated: bool) -> Need {
@@ -248,7 +271,8 @@ impl Beating {
             return Need::Rest(Some(next_beat.min(ends)));
         }
         let core = Arc::clone(&self.core);
-        Need::Treatment(Box::new(move || renew(&core, &lease)), Some(ends))
+        let errand = Box::new(move || renew(core, lease));
+        Need::Treatment(Treatment::Renewal(errand), Some(ends))
     }
 
     fn need_of_waiter(&self, presence: &Weak<Presence>, treated: bool) -> Need {
@@ -263,7 +287,15 @@ impl Beating {
             return Need::Rest(Some(next));
         }
         let core = Arc::clone(&self.core);
-        Need::Treatment(Box::new(move || presence.announce(&core)), None)
+        let errand = Box::new(move || -> Task {
+            let error = presence.announce(&core);
+            Box::new(move || {
+                if let Some(error) = error {
+                    presence.disturbed(&core, &error);
+                }
+            })
+        });
+        Need::Treatment(Treatment::Announcement(errand), None)
     }
 
     /// Tells the observer, on a carrier: user code must not hold up the beat.
@@ -289,36 +321,36 @@ impl Drop for Report {
     }
 }
 
-/// Renews one lease, once. Runs on a carrier.
-fn renew(core: &Core, lease: &Lease) {
+/// Renews one lease, once. Runs on a carrier, and returns what tells the observer.
+fn renew(core: Arc<Core>, lease: Arc<Lease>) -> Task {
     let sent = core.now();
-    let ((standing, write, remaining), _) = lease.settle(|tenure, now| {
-        (
-            tenure.standing(now),
-            tenure.renewal(sent),
-            tenure.remaining(now),
-        )
+    let limit = core.settings.request_timeout;
+    let ((standing, write, within), _) = lease.settle(|tenure, now| {
+        let within = tenure.patience(limit, now);
+        tenure.sending(now);
+        (tenure.standing(now), tenure.renewal(sent), within)
     });
     if standing != Standing::Held {
-        return;
+        return Box::new(|| ());
     }
-    let within = core.settings.request_timeout.min(remaining);
     let answer = core.store.write(&lease.name, &write, within);
     let ((), news) = lease.settle(|tenure, now| match &answer {
         Ok(Some(_)) => tenure.renewed(sent.moment, now),
         Ok(None) => tenure.refused(),
         Err(_) => tenure.failed(core.now()),
     });
-    if let Err(error) = &answer {
-        core.tell(&Event::RenewalFailed {
-            lock: &lease.name,
-            token: lease.token(),
-            error,
-        });
-    }
-    if let Some(reason) = news {
-        tell_loss(core, lease, reason);
-    }
+    Box::new(move || {
+        if let Err(error) = &answer {
+            core.tell(&Event::RenewalFailed {
+                lock: &lease.name,
+                token: lease.token(),
+                error,
+            });
+        }
+        if let Some(reason) = news {
+            tell_loss(&core, &lease, reason);
+        }
+    })
 }
 
 fn tell_loss(core: &Core, lease: &Lease, reason: LossReason) {
@@ -362,6 +394,7 @@ mod tests {
         let beating = Beating {
             core: Arc::new(core),
             carriers: Carriers::new(Arc::new(RealMachine), carriers),
+            announcers: Carriers::new(Arc::new(RealMachine), carriers),
             patients: HashMap::new(),
             due: BTreeSet::new(),
             next_key: 0,

@@ -24,7 +24,7 @@ const BEATS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_se
 const WAITS: (Duration, Duration) = (Duration::from_nanos(1), Duration::from_secs(366 * 86_400));
 const PRESENCES: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(3_600));
 const ALLOWANCES: (Duration, Duration) =
-    (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
+    (Duration::from_secs(120), Duration::from_secs(366 * 86_400));
 const MAX_OWNER_BYTES: usize = 1024;
 const MAX_DATA_BYTES: usize = 1024;
 
@@ -60,14 +60,14 @@ pub(crate) struct Settings {
 
 impl Wishes {
     pub(crate) fn settle(self) -> Result<Settings, Error> {
-        let lease = self.lease.unwrap_or(DEFAULT_LEASE);
+        let lease = whole_millis(self.lease.unwrap_or(DEFAULT_LEASE));
         within("lease", lease, LEASES)?;
         let heartbeat_interval = self.heartbeat_interval.unwrap_or(lease / 4);
         let request_timeout = self
             .request_timeout
             .unwrap_or(DEFAULT_REQUEST_TIMEOUT.min(lease / 4));
         let poll_interval = self.poll_interval.unwrap_or(DEFAULT_POLL.min(lease / 10));
-        let claim_grace = self.claim_grace.unwrap_or(DEFAULT_GRACE);
+        let claim_grace = whole_millis(self.claim_grace.unwrap_or(DEFAULT_GRACE));
         let outage_limit = self.outage_limit.unwrap_or(DEFAULT_OUTAGE_LIMIT);
         let presence = self.presence.unwrap_or(DEFAULT_PRESENCE);
         let clock_allowance = self.clock_allowance.unwrap_or(DEFAULT_CLOCK_ALLOWANCE);
@@ -199,6 +199,12 @@ fn check_timeout(timeout: Duration) -> Result<(), Error> {
         });
     }
     within("acquire_timeout", timeout, WAITS)
+}
+
+/// The record has milliseconds. Whoever holds must not count on more than the others
+/// can read there.
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000)
 }
 
 fn within(
@@ -334,6 +340,16 @@ mod tests {
                 "clock_allowance"
             );
         }
+    }
+
+    #[test]
+    fn a_lease_is_what_the_record_can_say() {
+        let settings = Wishes {
+            lease: Some(Duration::from_micros(400_900)),
+            ..Wishes::default()
+        };
+        let lease = settings.settle().unwrap().lease;
+        assert_eq!(lease, Duration::from_millis(400));
     }
 
     #[test]

@@ -33,18 +33,28 @@ impl Presence {
         self.state.lock().next()
     }
 
-    /// Writes the row, once.
-    pub(crate) fn announce(&self, core: &Core) {
+    /// Writes the row, once. Returns what went wrong, for the observer.
+    pub(crate) fn announce(&self, core: &Core) -> Option<StoreError> {
         let sent = core.now();
-        let row = self.state.lock().row(sent);
+        let row = {
+            let mut state = self.state.lock();
+            state.sending(sent.moment);
+            state.row(sent)
+        };
         let within = core.settings.request_timeout;
         match core.store.announce(&self.lock, &row, within) {
-            Ok(true) => self.state.lock().announced(sent.moment),
+            Ok(true) => {
+                self.state.lock().announced(sent.moment);
+                None
+            }
             // Somebody else's row is in its place. The waiter goes without.
-            Ok(false) => self.state.lock().failed(core.now()),
+            Ok(false) => {
+                self.state.lock().failed(core.now());
+                None
+            }
             Err(error) => {
                 self.state.lock().failed(core.now());
-                self.disturbed(core, &error);
+                Some(error)
             }
         }
     }
@@ -67,7 +77,7 @@ impl Presence {
         self.state.lock().was_announced()
     }
 
-    fn disturbed(&self, core: &Core, error: &StoreError) {
+    pub(crate) fn disturbed(&self, core: &Core, error: &StoreError) {
         core.tell(&Event::WaitDisturbed {
             lock: &self.lock,
             error,

@@ -92,6 +92,12 @@ impl Presence {
         }
     }
 
+    /// A row is being sent. Should nothing ever be heard of it, the next one is due
+    /// all the same.
+    pub fn sending(&mut self, now: Moment) {
+        self.next = now.plus(self.life / 3);
+    }
+
     /// The row sent at `sent` was written.
     pub fn announced(&mut self, sent: Moment) {
         self.failures = 0;

@@ -114,6 +114,23 @@ impl Tenure {
         self.next_beat
     }
 
+    /// How long the renewal may take: as long as `limit` and the lease allow; a claim
+    /// no longer than a third of what is left, so that it can be sent again.
+    #[must_use]
+    pub fn patience(&self, limit: Duration, now: Moment) -> Duration {
+        let remaining = self.remaining(now);
+        match self.claimed {
+            true => limit.min(remaining),
+            false => limit.min(remaining / 3),
+        }
+    }
+
+    /// A renewal is being sent. Should nothing ever be heard of it, the next one is
+    /// due all the same.
+    pub fn sending(&mut self, now: Moment) {
+        self.next_beat = now.plus(self.heartbeat.min(self.remaining(now) / 3));
+    }
+
     /// The renewal to send, or the claim that it begins with.
     #[must_use]
     pub fn renewal(&self, now: Now) -> Write {
@@ -225,6 +242,11 @@ mod tests {
         });
         assert_eq!(tenure.next_beat(), at(400));
         assert!(matches!(tenure.renewal(now(400)), Write::Claim { .. }));
+        // One that hangs leaves time for another.
+        assert_eq!(
+            tenure.patience(Duration::from_secs(3), at(400)),
+            Duration::from_millis(200)
+        );
         // Not answered: sent again, as long as the grace lasts.
         tenure.failed(now(450));
         assert!(matches!(tenure.renewal(now(500)), Write::Claim { .. }));

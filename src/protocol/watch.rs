@@ -36,11 +36,18 @@ pub fn is_abandoned(record: &LockRecord, wall_ms: u64, allowance: Duration) -> b
     }
     let (last_sign_ms, patience) = match &record.holder {
         Some(holder) => (holder.renewed_at_ms, holder.lease),
-        None => (record.moved_at_ms, record.grace),
+        // Whoever joins a lock that nobody has does not move the queue. It takes its
+        // turn for granted, without a claim, only within the grace from when the
+        // queue moved, and for no longer than the grace.
+        None => (record.moved_at_ms, record.grace * 2),
     };
     let silent_for = Duration::from_millis(wall_ms.saturating_sub(last_sign_ms));
     silent_for > observed_lease(patience).saturating_add(allowance)
 }
+
+/// What is believed about how long a turn takes rises from here at least, so that it
+/// recovers from a queue that jumped.
+const SHORTEST_TURN: Duration = Duration::from_millis(20);
 
 /// One observer's view of a lock over time.
 #[derive(Clone, Debug, Default)]
@@ -109,7 +116,7 @@ impl Watch {
                 // Slow to rise: one turn that nobody took for a while must not let
                 // everybody sleep for longer, and so miss their turns as well.
                 self.turn_time = Some(match self.turn_time {
-                    Some(before) => latest.min(before + before / 4),
+                    Some(before) => latest.min((before + before / 4).max(SHORTEST_TURN)),
                     None => latest,
                 });
             }
@@ -256,8 +263,8 @@ mod tests {
         assert!(!is_abandoned(&held, 1_810_000, allowance));
         assert!(is_abandoned(&held, 1_810_021, allowance));
         let unclaimed = record(7, 1, false);
-        assert!(!is_abandoned(&unclaimed, 1_801_000, allowance));
-        assert!(is_abandoned(&unclaimed, 1_801_003, allowance));
+        assert!(!is_abandoned(&unclaimed, 1_802_000, allowance));
+        assert!(is_abandoned(&unclaimed, 1_802_005, allowance));
         let mut free = unclaimed;
         free.issued = free.served;
         assert!(!is_abandoned(&free, u64::MAX, allowance));

@@ -1,8 +1,14 @@
 //! Giving back what an attempt may have, in requests that are not repeated.
 
+use std::time::Duration;
+
 use crate::protocol::{Answer, Attempt, GaveUp, Now, Step, Write, expiry};
 use crate::record::{TicketRow, TicketState};
 use crate::types::Ticket;
+
+/// For how long the word of whoever left is kept. It is of use only when its turn
+/// comes, and until then somebody may hold the lock for days.
+const TOMBSTONE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// An attempt on its way out.
 #[derive(Clone, Debug)]
@@ -51,7 +57,7 @@ impl Leaving {
                 owner: attempt.owner.clone(),
                 state: TicketState::Left,
                 since_ms: self.since_ms,
-                expires_at_s: expiry(now, attempt.presence),
+                expires_at_s: expiry(now, TOMBSTONE),
             });
         }
         Step::GaveUp(self.why)

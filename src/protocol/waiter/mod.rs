@@ -56,6 +56,8 @@ pub struct Waiter {
     not_before: Moment,
     /// Whether a row says that we wait.
     announced: bool,
+    /// Somebody of this client said that our turn may have come.
+    told: bool,
     watch: Watch,
     spared: Option<Spared>,
     /// A try was sent and its effect is not known.
@@ -85,6 +87,7 @@ impl Waiter {
             drawn_wall_ms: 0,
             not_before: origin,
             announced: false,
+            told: false,
             spared: None,
             try_lost: false,
             failing_since: None,
@@ -166,6 +169,10 @@ impl Waiter {
             self.failures /= 2;
             self.failing_since = None;
         }
+        if matches!(answer, Answer::Nudged | Answer::HandedOver(_)) {
+            // The lock may have been claimed for us, whatever we saw last.
+            self.told = true;
+        }
         match answer {
             Answer::Ready => self.pursue(self.goal.clone(), now),
             Answer::Failed(failure) => self.failed(failure, now),
@@ -174,7 +181,10 @@ impl Waiter {
             Answer::Refused => self.refused(now),
             Answer::Rows(rows) => self.surveyed(&rows, now),
             Answer::HandedOver(sent) => match self.ticket {
-                Some(ticket) => self.granted(ticket, sent, now),
+                Some(ticket) => {
+                    self.notices.push(Notice::Moved { turn: ticket });
+                    self.granted(ticket, sent, now)
+                }
                 None => self.pursue(Goal::Enqueue, now),
             },
             Answer::Nudged | Answer::Announced => match self.ticket {
@@ -291,7 +301,7 @@ impl Waiter {
             return self.passed_over(ticket, now);
         }
         if turn == ticket && record.holder.is_none() {
-            return self.our_turn(ticket, record.grace, now);
+            return self.our_turn(ticket, &record, now);
         }
         if let Some(holder) = &record.holder
             && is_abandoned(&record, now.wall_ms, self.attempt.clock_allowance)
@@ -309,12 +319,18 @@ impl Waiter {
 
     /// Guard first, claim behind: as long as nobody can have counted the grace to
     /// its end, the turn is as good as a claim.
-    fn our_turn(&mut self, ticket: Ticket, grace: Duration, now: Now) -> Step {
+    fn our_turn(&mut self, ticket: Ticket, record: &LockRecord, now: Now) -> Step {
         if let Some(why) = self.reason_to_leave(now) {
             return self.leave(why, Some(ticket), now);
         }
-        let until = self.not_before.plus(grace);
-        if until.since(now.moment) <= grace * 2 / 3 {
+        // Once the claim that trails is applied, the others count the lease.
+        let window = record.grace.min(self.attempt.lease);
+        let until = self.not_before.plus(window);
+        // The queue has not moved for longer than the grace, by the wall clock: it
+        // may look abandoned to those who do not wait, but for a claim.
+        let idle_ms = now.wall_ms.saturating_sub(record.moved_at_ms);
+        let idle = Duration::from_millis(idle_ms) > record.grace;
+        if idle || until.since(now.moment) <= window * 2 / 3 {
             return self.pursue(Goal::Claim(ticket), now);
         }
         Step::Granted(Grant {
@@ -322,7 +338,7 @@ impl Waiter {
             holder: self.holder(now),
             title: Title::Turn {
                 until,
-                claim_at: now.moment.plus(grace / 3),
+                claim_at: now.moment.plus(window / 3),
             },
         })
     }
@@ -331,6 +347,7 @@ impl Waiter {
         self.notices.push(Notice::PassedOver { ticket });
         self.ticket = None;
         self.announced = false;
+        self.told = false;
         self.spared = None;
         self.watch = Watch::new(self.watch.turn_time());
         self.pursue(Goal::Enqueue, now)
@@ -484,10 +501,11 @@ impl Waiter {
         };
         // Nobody can have found fault with our turn yet if it was not our turn half
         // a grace ago. Then the word we leave is read before anybody is spared.
-        let fresh = self.watch.record().is_some_and(|record| {
-            Some(record.turn()) != self.ticket
-                && now.moment.since(self.not_before) < record.grace / 2
-        });
+        let fresh = !self.told
+            && self.watch.record().is_some_and(|record| {
+                Some(record.turn()) != self.ticket
+                    && now.moment.since(self.not_before) < record.grace / 2
+            });
         let mut leaving = Leaving {
             why,
             withdraw: self.try_lost,

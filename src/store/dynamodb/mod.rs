@@ -180,10 +180,11 @@ impl LockStore for DynamoDbStore {
                         source: anyhow!("the answer to a write does not show the record").into(),
                     });
                 };
-                // Whoever holds goes on holding, and can give back, whatever
-                // somebody added to the record meanwhile.
+                // Whoever holds, or has the turn, goes on holding, and can give back,
+                // whatever somebody added to the record meanwhile.
                 let strangers = match write {
                     Write::Renew { .. }
+                    | Write::Claim { .. }
                     | Write::Release { .. }
                     | Write::HandOver { .. }
                     | Write::Withdraw { .. } => Strangers::Ignored,
