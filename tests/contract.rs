@@ -1,6 +1,8 @@
 //! Every backend does with a write what the protocol's own model does.
 
 mod common;
+#[path = "contract/races.rs"]
+mod races;
 
 use std::time::Duration;
 

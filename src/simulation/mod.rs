@@ -49,6 +49,7 @@ struct Run {
     faulty: u64,
     switches: u64,
     crashes: u64,
+    closed: u64,
     stops: u64,
     lost: u64,
     passed_over: u64,
@@ -66,6 +67,7 @@ struct World {
     faultless: bool,
     grants: AtomicU64,
     crashes: AtomicU64,
+    closed: AtomicU64,
     stops: AtomicU64,
     lost: AtomicU64,
     passed_over: AtomicU64,
@@ -175,6 +177,7 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
         faultless,
         grants: AtomicU64::new(0),
         crashes: AtomicU64::new(0),
+        closed: AtomicU64::new(0),
         stops: AtomicU64::new(0),
         lost: AtomicU64::new(0),
         passed_over: AtomicU64::new(0),
@@ -194,9 +197,9 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
         }
         clients.push(client);
     }
-    let processes = 1..=clients.len();
     let (troubled, seed) = (Arc::clone(&world), dice.random());
-    let trouble = move || trouble(&troubled, processes.collect(), seed);
+    let victims = clients.clone();
+    let trouble = move || trouble(&troubled, &victims, seed);
     scheduler.spawn(OUTSIDE, Box::new(trouble)).unwrap();
     scheduler.start();
     let _ = finished.recv();
@@ -215,6 +218,7 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
         faulty: state.faulty,
         switches,
         crashes: world.crashes.load(Ordering::SeqCst),
+        closed: world.closed.load(Ordering::SeqCst),
         stops: world.stops.load(Ordering::SeqCst),
         lost: world.lost.load(Ordering::SeqCst),
         passed_over: world.passed_over.load(Ordering::SeqCst),
@@ -308,7 +312,8 @@ fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration
                 left -= 1;
             }
             Ok(None) | Err(Error::AcquireTimeout { .. } | Error::Cancelled { .. }) => {}
-            Err(Error::Store { .. } | Error::Closed { .. }) if !world.faultless => {}
+            Err(Error::Closed { .. }) => break,
+            Err(Error::Store { .. }) if !world.faultless => {}
             Err(error) => scheduler.fail(|| format!("{process}: {error}")),
         }
     }
@@ -328,24 +333,34 @@ fn hold(world: &World, guard: &LockGuard, lease: Duration, dice: &mut StdRng) {
     }
 }
 
-/// Kills and stops processes, deletes the record while nobody has it, and ceases.
-fn trouble(world: &Arc<World>, processes: Vec<usize>, seed: u64) {
+/// Kills and stops processes, closes their clients, and ceases. Processes are
+/// numbered from one.
+fn trouble(world: &Arc<World>, clients: &[LockClient], seed: u64) {
     let mut dice = StdRng::seed_from_u64(seed);
     let scheduler = &world.scheduler;
     let began = scheduler.now();
-    let mut survivors = processes.len();
+    let mut survivors = clients.len();
     while scheduler.now() < began + CALM_AFTER && !scheduler.is_over() {
         scheduler.sleep(Duration::from_millis(dice.random_range(200..10_000)));
-        let process = processes[dice.random_range(0..processes.len())];
-        match dice.random_range(0..4) {
-            0 if survivors > 1 && !scheduler.is_dead(process) => {
+        let process = dice.random_range(1..=clients.len());
+        match dice.random_range(0..8) {
+            0 | 4 if survivors > 1 && !scheduler.is_dead(process) => {
                 survivors -= 1;
                 world.crashes.fetch_add(1, Ordering::SeqCst);
                 scheduler.note(|| format!("{process} dies"));
                 scheduler.kill(process);
                 world.died(process);
             }
-            1 if !world.faultless => {
+            1 if survivors > 1 && !scheduler.is_dead(process) => {
+                survivors -= 1;
+                world.closed.fetch_add(1, Ordering::SeqCst);
+                scheduler.note(|| format!("{process} is closed"));
+                // On a thread of its own: it waits for the others of its process.
+                let client = clients[process - 1].clone();
+                let close = move || drop(client.close());
+                scheduler.spawn(process, Box::new(close)).unwrap();
+            }
+            2 | 3 if !world.faultless => {
                 world.stops.fetch_add(1, Ordering::SeqCst);
                 let span = Duration::from_millis(dice.random_range(10..12_000));
                 scheduler.note(|| format!("{process} stops for {span:?}"));
@@ -405,6 +420,7 @@ fn every_seed_keeps_the_promises() {
                     total.faulty += run.faulty;
                     total.switches += run.switches;
                     total.crashes += run.crashes;
+                    total.closed += run.closed;
                     total.stops += run.stops;
                     total.lost += run.lost;
                     total.passed_over += run.passed_over;
