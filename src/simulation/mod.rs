@@ -105,7 +105,8 @@ impl World {
     fn check_end(&self, guard: &LockGuard, lease: Duration) {
         let remaining = guard.remaining();
         let state = self.server.state.lock();
-        let limit = match state.extended.get(&guard.lease().id) {
+        let turn = (guard.lease().id.clone(), guard.lease().ticket);
+        let limit = match state.extended.get(&turn) {
             // The clock of the guard may be a little slow or fast.
             Some(sent) => (*sent + lease.mul_f64(1.001)).saturating_sub(self.scheduler.now()),
             None => GRACE,

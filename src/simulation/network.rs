@@ -51,8 +51,9 @@ pub(super) struct ServerState {
     /// What an eventually consistent read may still see, and until when.
     before: Option<(Option<LockRecord>, Duration)>,
     rows: HashMap<Ticket, TicketRow>,
-    /// When the last request was sent that extended the lease of an attempt.
-    pub(super) extended: HashMap<HolderId, Duration>,
+    /// When the last request was sent that extended the lease of an attempt, in the
+    /// turn of a ticket.
+    pub(super) extended: HashMap<(HolderId, Ticket), Duration>,
     pub(super) faults: Faults,
     pub(super) requests: u64,
     pub(super) faulty: u64,
@@ -69,7 +70,8 @@ impl Server {
             _ => None,
         };
         if let Some(id) = extends {
-            let latest = state.extended.entry(id.clone()).or_default();
+            let turn = (id.clone(), after.turn());
+            let latest = state.extended.entry(turn).or_default();
             *latest = sent.max(*latest);
         }
         let before = state.record.replace(after.clone());

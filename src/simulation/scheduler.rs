@@ -203,9 +203,8 @@ impl Scheduler {
 
     /// Lets the first thread run.
     pub(super) fn start(&self) {
-        if let Some(next) = self.pick(&mut self.state.lock()) {
-            next.give();
-        }
+        let next = self.pick(&mut self.state.lock());
+        pass_on(next);
     }
 
     pub(super) fn spawn(self: &Arc<Self>, process: usize, task: Task) -> io::Result<()> {
@@ -238,13 +237,15 @@ impl Scheduler {
     }
 
     fn leave(&self, id: usize) {
-        let mut state = self.state.lock();
-        state.threads[id].status = Status::Ended;
-        if !state.over
-            && let Some(next) = self.pick(&mut state)
-        {
-            next.give();
-        }
+        let next = {
+            let mut state = self.state.lock();
+            state.threads[id].status = Status::Ended;
+            match state.over {
+                true => None,
+                false => self.pick(&mut state),
+            }
+        };
+        pass_on(next);
     }
 
     /// Gives way until a channel is ready or `wake` has come.
@@ -252,7 +253,7 @@ impl Scheduler {
         let Some((id, baton)) = ME.with_borrow(Clone::clone) else {
             return;
         };
-        {
+        let next = {
             let mut state = self.state.lock();
             if state.over {
                 drop(state);
@@ -260,10 +261,9 @@ impl Scheduler {
                 return;
             }
             state.threads[id].status = Status::Waiting { wake, probes };
-            if let Some(next) = self.pick(&mut state) {
-                next.give();
-            }
-        }
+            self.pick(&mut state)
+        };
+        pass_on(next);
         baton.take();
     }
 
@@ -302,6 +302,13 @@ impl Scheduler {
                 }
             }
         }
+    }
+}
+
+/// Not done with the state locked: whoever is next would run into it.
+fn pass_on(next: Option<Arc<Baton>>) {
+    if let Some(next) = next {
+        next.give();
     }
 }
 
