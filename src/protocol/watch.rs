@@ -23,12 +23,12 @@ pub fn observed_lease(lease: Duration) -> Duration {
 /// do not wait may go past: no claim or renewal for longer than the lease, or no
 /// claim for longer than the grace, and the clock allowance on top.
 ///
-/// The allowance makes up for clocks that are apart. DynamoDB refuses a request
+/// The allowance makes up for clocks that are apart. AWS refuses a request
 /// that is signed with a clock more than [15 minutes off][skew]; so two clients
 /// whose requests both get through differ by 30 minutes at most, also if a request
 /// was long on its way.
 ///
-/// [skew]: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
+/// [skew]: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
 #[must_use]
 pub fn is_abandoned(record: &LockRecord, wall_ms: u64, allowance: Duration) -> bool {
     if record.is_free() {

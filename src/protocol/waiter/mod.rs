@@ -5,18 +5,15 @@ use std::time::Duration;
 use self::leaving::Leaving;
 use self::recovery::{Spared, Survey};
 use super::{
-    ANNOUNCE_DELAY, Answer, Attempt, Consistency, Failure, GaveUp, Grant, Moment, Notice, Now,
-    Patience, Place, Stall, Step, Title, Watch, Write, backoff, is_abandoned, observed_lease,
+    Answer, Attempt, Consistency, GaveUp, Grant, Moment, Notice, Now, Patience, Stall, Step, Title,
+    Watch, Write, is_abandoned,
 };
 use crate::record::{Holder, LockRecord};
 use crate::types::Ticket;
 
 mod leaving;
 mod recovery;
-
-/// Waiters with at most this many turns before their own keep an eye on the
-/// grace, and wake up when a turn before theirs stands still.
-const NEAR: u64 = 3;
+mod waiting;
 
 /// What is in flight, or will be after the pause.
 #[derive(Clone, Debug)]
@@ -353,92 +350,8 @@ impl Waiter {
         self.pursue(Goal::Enqueue, now)
     }
 
-    fn wait(&mut self, ticket: Ticket, now: Now) -> Step {
-        let Some(record) = self.watch.record() else {
-            return self.look(Consistency::Strong, now);
-        };
-        let place = Place {
-            ahead: self.watch.ahead_of(ticket).unwrap_or(0),
-            turn_lasts: self.watch.turn_lasts(now.moment),
-            turn_time: self.watch.turn_time(),
-        };
-        let mut pause = self.attempt.pace.pause(place, now.dice);
-        let late = now.moment.since(self.drawn) > ANNOUNCE_DELAY && !self.announced;
-        if late {
-            // Without a row, whoever sleeps through the grace loses its turn.
-            pause = pause.min(record.grace / 2);
-        }
-        if self.failures > 0 {
-            pause = pause.max(backoff(self.failures, now.dice));
-        }
-        let mut wake = now.moment.plus(pause);
-        let spared = self.spared.filter(|_| self.spares(record, now));
-        // By the wall clock nobody has taken the turn for a while. That may be wrong,
-        // and is no reason for more than to look again in time.
-        let silent_ms = now.wall_ms.saturating_sub(record.moved_at_ms);
-        let neglected = record.holder.is_none() && Duration::from_millis(silent_ms) > record.grace;
-        let stalls_at = match spared {
-            Some(spared) => Some(spared.until),
-            None if place.ahead <= NEAR || neglected => self.watch.stalls_at(),
-            None => None,
-        };
-        if let Some(stalls_at) = stalls_at {
-            wake = wake.min(stalls_at.max(now.moment));
-        }
-        // The proof that it was not our turn before has to be fresh when the turn
-        // comes; the next in line must not miss the turn either.
-        let stale = wake.since(self.not_before) > observed_lease(record.grace) / 4;
-        let near = place.ahead <= 1 || (place.ahead <= NEAR && stale);
-        self.goal = Goal::Look(match near {
-            true => Consistency::Strong,
-            false => Consistency::Eventual,
-        });
-        self.pause(wake, now)
-    }
-
     fn look(&mut self, consistency: Consistency, now: Now) -> Step {
         self.pursue(Goal::Look(consistency), now)
-    }
-
-    fn failed(&mut self, failure: Failure, now: Now) -> Step {
-        if matches!(self.goal, Goal::Try) {
-            self.try_lost |= failure.maybe_applied;
-            if failure.maybe_applied && failure.transient {
-                self.goal = Goal::Confirm;
-                return self.back_off(now);
-            }
-        }
-        let since = *self.failing_since.get_or_insert(self.sent);
-        let patience = match self.attempt.patience {
-            Patience::Queue => self.attempt.outage_limit,
-            Patience::TryOnly => Duration::ZERO,
-        };
-        if !failure.transient || now.moment.since(since) >= patience {
-            return self.leave(GaveUp::Failed, None, now);
-        }
-        if matches!(
-            self.goal,
-            Goal::Advance(..) | Goal::Survey(_) | Goal::Look(_)
-        ) {
-            self.goal = Goal::Look(Consistency::Strong);
-        }
-        self.back_off(now)
-    }
-
-    fn back_off(&mut self, now: Now) -> Step {
-        self.failures = self.failures.saturating_add(1);
-        let wake = now.moment.plus(backoff(self.failures, now.dice));
-        self.pause(wake, now)
-    }
-
-    fn pause(&mut self, wake: Moment, now: Now) -> Step {
-        match self.reason_to_leave(now) {
-            Some(why) => self.leave(why, None, now),
-            None => Step::Pause(match self.attempt.give_up_at {
-                Some(end) => wake.min(end),
-                None => wake,
-            }),
-        }
     }
 
     fn pursue(&mut self, goal: Goal, now: Now) -> Step {

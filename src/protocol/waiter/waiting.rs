@@ -1,0 +1,103 @@
+//! How long to wait, and what to do when nothing gets through.
+
+use std::time::Duration;
+
+use super::{Goal, Waiter};
+use crate::protocol::{
+    ANNOUNCE_DELAY, Consistency, Failure, GaveUp, Moment, Now, Patience, Place, Step, backoff,
+    observed_lease,
+};
+use crate::types::Ticket;
+
+/// Waiters with at most this many turns before their own keep an eye on the
+/// grace, and wake up when a turn before theirs stands still.
+const NEAR: u64 = 3;
+
+/// A turn that nobody has taken for longer than this deserves attention.
+const NEGLECT: Duration = Duration::from_secs(3);
+
+impl Waiter {
+    pub(super) fn wait(&mut self, ticket: Ticket, now: Now) -> Step {
+        let Some(record) = self.watch.record() else {
+            return self.look(Consistency::Strong, now);
+        };
+        let place = Place {
+            ahead: self.watch.ahead_of(ticket).unwrap_or(0),
+            turn_lasts: self.watch.turn_lasts(now.moment),
+            turn_time: self.watch.turn_time(),
+        };
+        let mut pause = self.attempt.pace.pause(place, now.dice);
+        let late = now.moment.since(self.drawn) > ANNOUNCE_DELAY && !self.announced;
+        if late {
+            // Without a row, whoever sleeps through the grace loses its turn.
+            pause = pause.min(record.grace / 2);
+        }
+        if self.failures > 0 {
+            pause = pause.max(backoff(self.failures, now.dice));
+        }
+        let mut wake = now.moment.plus(pause);
+        let spared = self.spared.filter(|_| self.spares(record, now));
+        // By the wall clock nobody has taken the turn for a while. That may be wrong by
+        // a few seconds, and is no reason for more than to look again in time.
+        let silent = Duration::from_millis(now.wall_ms.saturating_sub(record.moved_at_ms));
+        let neglected = record.holder.is_none() && silent > record.grace.max(NEGLECT);
+        let stalls_at = match spared {
+            Some(spared) => Some(spared.until),
+            None if place.ahead <= NEAR || neglected => self.watch.stalls_at(),
+            None => None,
+        };
+        if let Some(stalls_at) = stalls_at {
+            wake = wake.min(stalls_at.max(now.moment));
+        }
+        // The proof that it was not our turn before has to be fresh when the turn
+        // comes; the next in line must not miss the turn either.
+        let stale = wake.since(self.not_before) > observed_lease(record.grace) / 4;
+        let near = place.ahead <= 1 || (place.ahead <= NEAR && stale);
+        self.goal = Goal::Look(match near {
+            true => Consistency::Strong,
+            false => Consistency::Eventual,
+        });
+        self.pause(wake, now)
+    }
+
+    pub(super) fn failed(&mut self, failure: Failure, now: Now) -> Step {
+        if matches!(self.goal, Goal::Try) {
+            self.try_lost |= failure.maybe_applied;
+            if failure.maybe_applied && failure.transient {
+                self.goal = Goal::Confirm;
+                return self.back_off(now);
+            }
+        }
+        let since = *self.failing_since.get_or_insert(self.sent);
+        let patience = match self.attempt.patience {
+            Patience::Queue => self.attempt.outage_limit,
+            Patience::TryOnly => Duration::ZERO,
+        };
+        if !failure.transient || now.moment.since(since) >= patience {
+            return self.leave(GaveUp::Failed, None, now);
+        }
+        if matches!(
+            self.goal,
+            Goal::Advance(..) | Goal::Survey(_) | Goal::Look(_)
+        ) {
+            self.goal = Goal::Look(Consistency::Strong);
+        }
+        self.back_off(now)
+    }
+
+    pub(super) fn back_off(&mut self, now: Now) -> Step {
+        self.failures = self.failures.saturating_add(1);
+        let wake = now.moment.plus(backoff(self.failures, now.dice));
+        self.pause(wake, now)
+    }
+
+    fn pause(&mut self, wake: Moment, now: Now) -> Step {
+        match self.reason_to_leave(now) {
+            Some(why) => self.leave(why, None, now),
+            None => Step::Pause(match self.attempt.give_up_at {
+                Some(end) => wake.min(end),
+                None => wake,
+            }),
+        }
+    }
+}
