@@ -259,6 +259,32 @@ fn one_failed_renewal_is_not_fatal() {
     }
 }
 
+/// Hazard: user code that is told of a failure holds up what would make it good.
+#[test]
+fn an_observer_that_takes_its_time_does_not_cost_the_lock() {
+    let renewals = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&renewals);
+    let store = Faulty::new(MemoryStore::new(), move |_, request| {
+        let first = is_renewal(request) && counted.fetch_add(1, Ordering::SeqCst) == 0;
+        if first { Fate::Lost } else { Fate::Fine }
+    });
+    let (wake, woken) = bounded::<()>(0);
+    let client = quick()
+        .lease(Duration::from_millis(800))
+        .observer(move |event: &Event<'_>| {
+            if matches!(event, Event::RenewalFailed { .. }) {
+                let _ = woken.recv();
+            }
+        })
+        .build(store)
+        .unwrap();
+    let guard = client.acquire("slow observer").unwrap();
+    // A fifth of a second each.
+    wait_for("ten more renewals", || renewals.load(Ordering::SeqCst) > 10);
+    guard.ensure_held().unwrap();
+    drop(wake);
+}
+
 /// Hazard: the user's function keeps the heartbeat from running.
 #[test]
 fn work_that_blocks_its_thread_does_not_stop_the_heartbeat() {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{Goal, Waiter};
 use crate::protocol::{
     ANNOUNCE_DELAY, Consistency, Failure, GaveUp, Moment, Now, Patience, Place, Step, backoff,
-    observed_lease,
 };
 use crate::types::Ticket;
 
@@ -51,7 +50,7 @@ impl Waiter {
         }
         // The proof that it was not our turn before has to be fresh when the turn
         // comes; the next in line must not miss the turn either.
-        let stale = wake.since(self.not_before) > observed_lease(record.grace) / 4;
+        let stale = wake.since(self.not_before) > record.grace / 4;
         let near = place.ahead <= 1 || (place.ahead <= NEAR && stale);
         self.goal = Goal::Look(match near {
             true => Consistency::Strong,
