@@ -7,7 +7,7 @@ use crate::record::{Holder, TicketRow};
 use crate::types::{HolderId, Ticket};
 
 /// What an acquire attempt is to do, fixed when it begins.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
     /// The attempt's own identity.
     pub id: HolderId,
@@ -39,7 +39,7 @@ pub struct Attempt {
 }
 
 /// What to do about a lock that is not free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Patience {
     /// Draw a ticket and wait.
     Queue,
@@ -48,7 +48,7 @@ pub enum Patience {
 }
 
 /// What to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Send this write.
     Write(Write),
@@ -72,7 +72,7 @@ pub enum Step {
 }
 
 /// A lock that was granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// The ticket, which is the fencing token.
     pub ticket: Ticket,
@@ -83,7 +83,7 @@ pub struct Grant {
 }
 
 /// What a hold rests on at first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Title {
     /// A write that took the lock, sent at this moment. The lease counts from it.
     Claimed {
@@ -114,7 +114,7 @@ pub enum GaveUp {
 }
 
 /// Something about the queue that an observer may like to hear of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
     /// A ticket was drawn.
     Enqueued {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The bounds within which a waiter polls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pace {
     /// The shortest pause.
     pub shortest: Duration,
@@ -14,7 +14,7 @@ pub struct Pace {
 }
 
 /// Where a waiter stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// How many turns come before its own.
     pub ahead: u64,

@@ -12,7 +12,7 @@ use crate::types::{HolderId, Ticket};
 pub const ANNOUNCE_DELAY: Duration = Duration::from_secs(3);
 
 /// A waiter's row, and when it is to be written again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Presence {
     ticket: Ticket,
     id: HolderId,

@@ -5,7 +5,7 @@ use crate::record::Holder;
 use crate::types::{HolderId, Ticket};
 
 /// A release, sent until it is known to have been applied or its time is up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Releasing {
     ticket: Ticket,
     id: HolderId,
@@ -20,7 +20,7 @@ pub struct Releasing {
 }
 
 /// What to do next about a release.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ReleaseStep {
     /// Send this write.
     Write(Write),

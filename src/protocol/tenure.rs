@@ -14,7 +14,7 @@ use crate::types::{HolderId, Ticket};
 ///
 /// A hold that rests on its turn alone ends with the claim grace. If it is to last
 /// for longer, the first heartbeat claims; from then on the lease counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tenure {
     ticket: Ticket,
     holder: Holder,

@@ -50,13 +50,13 @@ pub fn is_abandoned(record: &LockRecord, wall_ms: u64, allowance: Duration) -> b
 const SHORTEST_TURN: Duration = Duration::from_millis(20);
 
 /// One observer's view of a lock over time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Watch {
     seen: Option<Seen>,
     turn_time: Option<Duration>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Seen {
     record: LockRecord,
     /// When the answer that first showed this revision had arrived. Never when
@@ -67,7 +67,7 @@ struct Seen {
 }
 
 /// A record that has stood still for too long.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Stall {
     /// The holder let its lease run out.
     LeaseOver {

@@ -11,7 +11,7 @@ use crate::types::Ticket;
 const TOMBSTONE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// An attempt on its way out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leaving {
     pub(super) why: GaveUp,
     /// A try is in the dark. It may have made us the holder, or yet make us so.

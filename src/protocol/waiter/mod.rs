@@ -16,7 +16,7 @@ mod recovery;
 mod waiting;
 
 /// What is in flight, or will be after the pause.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Goal {
     Try,
     /// Find out whether a try whose answer was lost, or that was refused, left
@@ -39,7 +39,7 @@ enum Goal {
 /// [`GaveUp`](Step::GaveUp). The moment given to a call counts as the moment at
 /// which the request it returns is sent, and at which the answer it is given had
 /// arrived.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Waiter {
     attempt: Attempt,
     goal: Goal,

@@ -10,7 +10,7 @@ use crate::protocol::{
 use crate::record::{LockRecord, TicketRow};
 use crate::types::Ticket;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Survey {
     pub(super) from: Ticket,
     /// The first ticket that is not asked about.
@@ -22,7 +22,7 @@ pub(super) struct Survey {
 }
 
 /// A turn that is not ended for now, although it stands still.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Spared {
     pub(super) served: Ticket,
     pub(super) revision: u64,
