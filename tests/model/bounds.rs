@@ -1,0 +1,231 @@
+//! How far a check goes: who takes part, for how long, and what may go wrong.
+
+use std::time::Duration;
+
+use dynamodb_fifo_lock::protocol::Patience;
+
+/// How long a holder's lease lasts, in ticks.
+pub const LEASE: u8 = 4;
+/// How long a turn may stay unclaimed, in ticks.
+pub const GRACE: u8 = 4;
+/// For how long a row in the queue counts, in ticks: the shortest that the client
+/// accepts.
+pub const PRESENCE: u8 = 6;
+/// How often a holder renews, in ticks.
+pub const HEARTBEAT: u8 = 2;
+/// When a client stops waiting for an answer, in ticks. An answer comes within the
+/// tick in which it was asked for, or it is slow by this much, or not at all.
+pub const TIMEOUT: u8 = 1;
+/// How far ahead the wall clocks of clients with fast clocks are.
+pub const SKEW: Duration = Duration::from_millis(1_500);
+/// What clients allow for wall clocks that are apart, if not as much as they really
+/// are: the default, which is longer than any check lasts.
+pub const ALLOWANCE: Duration = Duration::from_secs(1_800);
+
+/// What may go wrong. Each time costs one of the check's faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// A request reaches the store a tick late.
+    SlowRequest,
+    /// An answer reaches the client a tick late.
+    SlowAnswer,
+    /// The client hears nothing. The request reaches the store at some time from
+    /// now on, or never: so it stands for one lost on its way, for a lost answer,
+    /// and for a request that outlives its client's patience.
+    Silence,
+    /// A client does not run, until it is woken: that is a pause. If it never is,
+    /// it is a crash.
+    Stop,
+    /// The user wants to leave.
+    Cancel,
+    /// The record is deleted while the lock is free.
+    Delete,
+}
+
+/// All that may go wrong.
+const ALL: &[Fault] = &[
+    Fault::SlowRequest,
+    Fault::SlowAnswer,
+    Fault::Silence,
+    Fault::Stop,
+    Fault::Cancel,
+    Fault::Delete,
+];
+
+/// One acquisition.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub patience: Patience,
+    /// After how many ticks the client gives up waiting.
+    pub limit: Option<u8>,
+    /// For how many ticks it holds; if that is left open, it gives the lock back at
+    /// any time.
+    pub hold: Option<u8>,
+}
+
+/// Waits for as long as it takes.
+const WAIT: Plan = Plan {
+    patience: Patience::Queue,
+    limit: None,
+    hold: None,
+};
+
+/// The same, and holds for no longer than a moment.
+const WAIT_HOLD_0: Plan = Plan {
+    hold: Some(0),
+    ..WAIT
+};
+
+/// The same, and holds for a tick.
+const WAIT_HOLD_1: Plan = Plan {
+    hold: Some(1),
+    ..WAIT
+};
+
+/// Gives up after three ticks: neither at once nor after the end of a lease.
+const WAIT_A_LITTLE: Plan = Plan {
+    limit: Some(3),
+    ..WAIT
+};
+
+/// Takes the lock if it is free.
+const TRY: Plan = Plan {
+    patience: Patience::TryOnly,
+    ..WAIT
+};
+
+/// What one client does.
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    /// Clients of one process hand the lock over to each other in one write.
+    pub process: u8,
+    /// A fast clock gains a five-hundredth on a slow one: as much as an observer
+    /// allows for, so that a fast observer's count of a slow holder's lease ends in
+    /// the very tick in which the holder's own does.
+    pub fast: bool,
+    pub acquisitions: &'static [Plan],
+}
+
+/// What the table holds at the beginning.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    /// Nothing.
+    Empty,
+    /// A record in which this ticket, whose owner is gone, has its turn.
+    Orphan(u64),
+}
+
+/// The bounds of one check.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub name: &'static str,
+    pub scripts: &'static [Script],
+    /// Whether clients begin as soon as they can, or at any time from then on.
+    pub eager: bool,
+    /// The last tick.
+    pub horizon: u8,
+    /// How many faults there may be.
+    pub faults: u8,
+    /// The last tick and the number of faults of the large check.
+    pub large: (u8, u8),
+    pub kinds: &'static [Fault],
+    /// How far apart the clients take wall clocks to be. Where that is as little as
+    /// [`SKEW`] no request may be late for long: the server refuses one that was
+    /// signed too long ago, and the allowance counts on that.
+    pub allowance: Duration,
+    pub start: Start,
+}
+
+const fn slow(process: u8, acquisitions: &'static [Plan]) -> Script {
+    Script {
+        process,
+        fast: false,
+        acquisitions,
+    }
+}
+
+const fn fast(process: u8, acquisitions: &'static [Plan]) -> Script {
+    Script {
+        process,
+        fast: true,
+        acquisitions,
+    }
+}
+
+/// Three clients, two of them in one process, that hold for as long as they like.
+pub const OPEN: Bounds = Bounds {
+    name: "open",
+    scripts: &[slow(0, &[WAIT]), slow(0, &[WAIT]), fast(1, &[WAIT])],
+    eager: true,
+    horizon: 5,
+    faults: 1,
+    large: (7, 1),
+    kinds: ALL,
+    allowance: ALLOWANCE,
+    start: Start::Empty,
+};
+
+/// The same three with two acquisitions each, short ones.
+pub const AGAIN: Bounds = Bounds {
+    name: "again",
+    scripts: &[
+        slow(0, &[WAIT_HOLD_1, WAIT_HOLD_0]),
+        slow(0, &[WAIT_HOLD_0, WAIT_HOLD_1]),
+        fast(1, &[WAIT_HOLD_1, WAIT_HOLD_1]),
+    ],
+    horizon: 3,
+    large: (4, 1),
+    ..OPEN
+};
+
+/// The same again, for longer, and nothing goes wrong.
+pub const CALM: Bounds = Bounds {
+    name: "calm",
+    horizon: 10,
+    faults: 0,
+    large: (14, 0),
+    ..AGAIN
+};
+
+/// Two clients, and more that goes wrong.
+pub const PAIR: Bounds = Bounds {
+    name: "pair",
+    scripts: &[slow(0, &[WAIT]), fast(1, &[WAIT])],
+    horizon: 6,
+    faults: 2,
+    large: (6, 3),
+    ..OPEN
+};
+
+/// Two clients that begin whenever they like behind a ticket nobody will claim: long
+/// enough to announce themselves, and for rows to expire.
+pub const ORPHAN: Bounds = Bounds {
+    name: "orphan",
+    eager: false,
+    horizon: 9,
+    faults: 1,
+    large: (14, 1),
+    start: Start::Orphan(9),
+    ..PAIR
+};
+
+/// One that waits, one that gives up, and one that does not wait at all; and an
+/// allowance so small that the dead are told by the wall clock.
+pub const IMPATIENT: Bounds = Bounds {
+    name: "impatient",
+    scripts: &[slow(0, &[WAIT_A_LITTLE]), fast(1, &[WAIT]), fast(2, &[TRY])],
+    horizon: 8,
+    large: (8, 2),
+    kinds: &[
+        Fault::SlowRequest,
+        Fault::SlowAnswer,
+        Fault::Stop,
+        Fault::Cancel,
+        Fault::Delete,
+    ],
+    allowance: SKEW,
+    ..OPEN
+};
+
+/// What has to be free of violations.
+pub const CHECKS: &[Bounds] = &[OPEN, AGAIN, CALM, PAIR, ORPHAN, IMPATIENT];

@@ -1,0 +1,240 @@
+//! Ways to drive the protocol wrongly. The check is worth something if it notices
+//! each of them.
+
+use super::bounds::{Bounds, Fault, IMPATIENT, OPEN, ORPHAN, PAIR};
+use super::state::Law;
+
+/// One thing done wrongly, by the harness around the shipped code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    ObserverCountsFromAsking,
+    LeaseCountsFromAnswer,
+    TurnCountsFromAnswer,
+    TurnFromStaleReads,
+    GraceOfOnesOwn,
+    ClockStopsWhilePaused,
+    RenewalRevivesTheLost,
+    ReleaseBeforeLettingGo,
+    LostReleaseBelieved,
+    ClaimUnchecked,
+    ReleaseUnchecked,
+    HandOverUnchecked,
+    AdvanceWithoutRevision,
+    TryOvertakes,
+    NoClockAllowance,
+    LostEnqueueBelieved,
+    TombstoneForAnother,
+    TicketsAsText,
+    TokensStartFromZero,
+    EveryLookIsASignOfLife,
+}
+
+/// A mutation, the bounds within which it is looked for, and what it breaks first.
+pub struct Entry {
+    pub mutation: Mutation,
+    /// What is done wrongly.
+    pub wrong: &'static str,
+    pub bounds: Bounds,
+    pub law: Law,
+}
+
+const fn entry(mutation: Mutation, wrong: &'static str, bounds: Bounds, law: Law) -> Entry {
+    Entry {
+        mutation,
+        wrong,
+        bounds,
+        law,
+    }
+}
+
+/// Two clients and one fault.
+const SMALL: Bounds = Bounds {
+    name: "small",
+    horizon: 8,
+    faults: 1,
+    ..PAIR
+};
+
+/// The two of them in one process.
+const SIBLINGS: Bounds = Bounds {
+    name: "siblings",
+    scripts: &[OPEN.scripts[0], OPEN.scripts[1]],
+    ..SMALL
+};
+
+/// What delays a look, and silences a holder afterwards.
+const DELAYS: Bounds = Bounds {
+    name: "delays",
+    horizon: 6,
+    faults: 2,
+    kinds: &[Fault::SlowRequest, Fault::Silence],
+    ..PAIR
+};
+
+/// Nobody but users and the dead ticket at the front.
+const QUEUE: Bounds = Bounds {
+    name: "queue",
+    horizon: 10,
+    faults: 0,
+    eager: true,
+    ..ORPHAN
+};
+
+/// Somebody leaves a queue with others in it, and somebody else does not wait.
+const DEPARTURE: Bounds = Bounds {
+    name: "departure",
+    scripts: IMPATIENT.scripts,
+    eager: false,
+    ..QUEUE
+};
+
+/// Three clients and nothing that goes wrong.
+const CROWD: Bounds = Bounds {
+    name: "crowd",
+    horizon: 2,
+    faults: 0,
+    ..OPEN
+};
+
+/// Three clients and one fault.
+const CROWD_IN_TROUBLE: Bounds = Bounds {
+    name: "crowd in trouble",
+    horizon: 2,
+    faults: 1,
+    ..OPEN
+};
+
+/// Where mutations are looked for. Without them there is nothing to be found.
+pub const GROUNDS: &[Bounds] = &[
+    SMALL,
+    SIBLINGS,
+    DELAYS,
+    QUEUE,
+    DEPARTURE,
+    CROWD,
+    CROWD_IN_TROUBLE,
+];
+
+/// All of them.
+pub const MUTATIONS: &[Entry] = &[
+    entry(
+        Mutation::ObserverCountsFromAsking,
+        "an observer counts a lease from when it asked, not from the answer",
+        DELAYS,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::LeaseCountsFromAnswer,
+        "a holder counts its lease from the answer, not from the send",
+        SMALL,
+        Law::GuardEnds,
+    ),
+    entry(
+        Mutation::TurnCountsFromAnswer,
+        "a guard on its turn alone counts the grace from when it got the guard",
+        SMALL,
+        Law::GuardEnds,
+    ),
+    entry(
+        Mutation::TurnFromStaleReads,
+        "the proof that it was not our turn comes from reads that may be behind",
+        SMALL,
+        Law::GuardEnds,
+    ),
+    entry(
+        Mutation::GraceOfOnesOwn,
+        "one client obeys a grace of its own, not the record's",
+        SMALL,
+        Law::GuardEnds,
+    ),
+    entry(
+        Mutation::ClockStopsWhilePaused,
+        "the holder's clock stands still while it is paused",
+        SMALL,
+        Law::GuardEnds,
+    ),
+    entry(
+        Mutation::RenewalRevivesTheLost,
+        "the answer to a renewal counts although the lease has ended",
+        SMALL,
+        Law::GuardEnds,
+    ),
+    entry(
+        Mutation::ReleaseBeforeLettingGo,
+        "a guard says that it holds until its release is answered",
+        SMALL,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::LostReleaseBelieved,
+        "a release without an answer is taken for a success",
+        SMALL,
+        Law::Release,
+    ),
+    entry(
+        Mutation::ClaimUnchecked,
+        "claim without its condition",
+        SMALL,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::ReleaseUnchecked,
+        "release without its condition",
+        SMALL,
+        Law::Release,
+    ),
+    entry(
+        Mutation::HandOverUnchecked,
+        "hand-over without checking that it holds",
+        SIBLINGS,
+        Law::Release,
+    ),
+    entry(
+        Mutation::AdvanceWithoutRevision,
+        "advance although the revision is not as seen",
+        SMALL,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::TryOvertakes,
+        "try succeeds when nobody holds, although somebody waits",
+        CROWD,
+        Law::Order,
+    ),
+    entry(
+        Mutation::NoClockAllowance,
+        "wall clocks are compared without an allowance",
+        SMALL,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::LostEnqueueBelieved,
+        "an enqueue without an answer is believed to have drawn the last ticket",
+        CROWD_IN_TROUBLE,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::TombstoneForAnother,
+        "who leaves writes the tombstone of the next ticket",
+        DEPARTURE,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::TicketsAsText,
+        "rows are selected and sorted as text, 10 before 9",
+        QUEUE,
+        Law::Order,
+    ),
+    entry(
+        Mutation::TokensStartFromZero,
+        "a new record starts from zero, not from the wall clock",
+        SMALL,
+        Law::TokensGrow,
+    ),
+    entry(
+        Mutation::EveryLookIsASignOfLife,
+        "an observer takes every answer for a sign of life",
+        SMALL,
+        Law::Progress,
+    ),
+];
