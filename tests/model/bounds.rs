@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::Patience;
 
-/// How long a holder's lease lasts, in ticks.
-pub const LEASE: u8 = 4;
 /// How long a turn may stay unclaimed, in ticks.
 pub const GRACE: u8 = 4;
 /// For how long a row in the queue counts, in ticks: the shortest that the client
@@ -133,6 +131,8 @@ pub struct Bounds {
     /// [`SKEW`] no request may be late for long: the server refuses one that was
     /// signed too long ago, and the allowance counts on that.
     pub allowance: Duration,
+    /// How long a holder's lease lasts, in ticks.
+    pub lease: u8,
     pub start: Start,
 }
 
@@ -162,6 +162,7 @@ pub const OPEN: Bounds = Bounds {
     large: (7, 1),
     kinds: ALL,
     allowance: ALLOWANCE,
+    lease: 4,
     start: Start::Empty,
 };
 
@@ -197,6 +198,13 @@ pub const PAIR: Bounds = Bounds {
     ..OPEN
 };
 
+/// The same with a lease that is shorter than the claim grace.
+pub const HASTY: Bounds = Bounds {
+    name: "hasty",
+    lease: 3,
+    ..PAIR
+};
+
 /// Two clients that begin whenever they like behind a ticket nobody will claim: long
 /// enough to announce themselves, and for rows to expire.
 pub const ORPHAN: Bounds = Bounds {
@@ -228,4 +236,4 @@ pub const IMPATIENT: Bounds = Bounds {
 };
 
 /// What has to be free of violations.
-pub const CHECKS: &[Bounds] = &[OPEN, AGAIN, CALM, PAIR, ORPHAN, IMPATIENT];
+pub const CHECKS: &[Bounds] = &[OPEN, AGAIN, CALM, PAIR, HASTY, ORPHAN, IMPATIENT];

@@ -9,7 +9,7 @@ use dynamodb_fifo_lock::protocol::{
 use dynamodb_fifo_lock::{HolderId, Ticket};
 
 use super::Harness;
-use super::bounds::{GRACE, HEARTBEAT, LEASE, PRESENCE, SKEW, TIMEOUT};
+use super::bounds::{GRACE, HEARTBEAT, PRESENCE, SKEW, TIMEOUT};
 use super::mutation::Mutation;
 use super::state::{Doing, Lane, Law, Request, State, Strand};
 
@@ -64,7 +64,7 @@ impl Harness {
             id: self.ids[client][usize::from(it.begun)].clone(),
             owner: String::new(),
             data: None,
-            lease: seconds(LEASE),
+            lease: seconds(self.bounds.lease),
             grace: seconds(GRACE),
             pace: Pace {
                 shortest: seconds(1),

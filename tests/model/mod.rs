@@ -10,7 +10,7 @@
 pub mod actions;
 pub mod bounds;
 pub mod drive;
-pub mod known;
+pub mod found;
 pub mod mutation;
 pub mod progress;
 pub mod state;

@@ -55,6 +55,13 @@ const SMALL: Bounds = Bounds {
     ..PAIR
 };
 
+/// The same with a lease that is longer than the grace, whoever's that is.
+const PATIENT: Bounds = Bounds {
+    name: "patient",
+    lease: 7,
+    ..SMALL
+};
+
 /// The two of them in one process.
 const SIBLINGS: Bounds = Bounds {
     name: "siblings",
@@ -107,6 +114,7 @@ const CROWD_IN_TROUBLE: Bounds = Bounds {
 /// Where mutations are looked for. Without them there is nothing to be found.
 pub const GROUNDS: &[Bounds] = &[
     SMALL,
+    PATIENT,
     SIBLINGS,
     DELAYS,
     QUEUE,
@@ -144,7 +152,7 @@ pub const MUTATIONS: &[Entry] = &[
     entry(
         Mutation::GraceOfOnesOwn,
         "one client obeys a grace of its own, not the record's",
-        SMALL,
+        PATIENT,
         Law::GuardEnds,
     ),
     entry(

@@ -10,13 +10,13 @@ use std::sync::atomic::Ordering;
 
 use super::Harness;
 use super::actions::Action;
-use super::bounds::{GRACE, LEASE, PRESENCE};
+use super::bounds::{GRACE, PRESENCE};
 use super::state::{Doing, Law, State, Strand};
 
 /// A dead holder costs its lease. The dead in the queue cost the life of their rows
 /// at most, or the grace if there are none, however many there are. And each change
 /// of hands may cost a tick until it is noticed.
-const LIMIT: u8 = LEASE + PRESENCE + GRACE + 4;
+const LIMIT_WITHOUT_LEASE: u8 = PRESENCE + GRACE + 4;
 
 impl Harness {
     pub fn judge_progress(&self, state: &mut State) {
@@ -30,8 +30,9 @@ impl Harness {
             late: Vec::new(),
             ..state.clone()
         };
+        let limit = self.bounds.lease + LIMIT_WITHOUT_LEASE;
         let mut ticks = 0;
-        while waits(&end) && ticks < LIMIT {
+        while waits(&end) && ticks < limit {
             self.go_on(&mut end);
             ticks += 1;
         }

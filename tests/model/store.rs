@@ -7,7 +7,7 @@ use dynamodb_fifo_lock::record::{LockRecord, TicketRow, TicketState};
 use dynamodb_fifo_lock::{HolderId, Ticket};
 
 use super::Harness;
-use super::bounds::{GRACE, LEASE};
+use super::bounds::GRACE;
 use super::mutation::Mutation;
 use super::state::{Law, Request, State};
 
@@ -53,7 +53,7 @@ impl Harness {
         };
         if let Some(client) = holder.and_then(|id| self.current(state, id)) {
             let client = state.client(client);
-            client.entitled = client.entitled.max(sent + LEASE);
+            client.entitled = client.entitled.max(sent + self.bounds.lease);
         }
         state.before = state.record.replace(after.clone());
         Answer::Applied(after)
