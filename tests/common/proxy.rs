@@ -110,19 +110,11 @@ fn serve(
     log: &Mutex<Log>,
     plan: &Mutex<Box<Plan>>,
 ) -> Option<()> {
-    let agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .build()
-        .new_agent();
+    let agent = agent();
     let mut reader = BufReader::new(stream);
     loop {
         let (headers, body) = read_request(&mut reader)?;
-        let operation = headers
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case("x-amz-target"))
-            .and_then(|(_, value)| value.rsplit('.').next())
-            .unwrap_or("?")
-            .to_owned();
+        let operation = operation_of(&headers).to_owned();
         let strong = body
             .windows(STRONG.len())
             .any(|window| window == STRONG.as_bytes());
@@ -140,22 +132,7 @@ fn serve(
             }
             _ => {}
         }
-        let mut request = agent.post(upstream);
-        for (name, value) in &headers {
-            let own = [
-                "host",
-                "content-length",
-                "connection",
-                "user-agent",
-                "accept",
-            ];
-            if !own.contains(&name.to_lowercase().as_str()) {
-                request = request.header(name, value);
-            }
-        }
-        let mut reply = request.send(&body[..]).ok()?;
-        let text = reply.body_mut().read_to_vec().ok()?;
-        let status = reply.status().as_u16();
+        let (status, text) = forward(&agent, upstream, &headers, &body)?;
         match fault {
             Fault::DropAnswer => return None,
             Fault::HalfBody(until) => {
@@ -175,9 +152,51 @@ fn serve(
     }
 }
 
-type Headers = Vec<(String, String)>;
+pub type Headers = Vec<(String, String)>;
 
-fn read_request(reader: &mut impl BufRead) -> Option<(Headers, Vec<u8>)> {
+/// What a request asks for.
+pub fn operation_of(headers: &Headers) -> &str {
+    headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("x-amz-target"))
+        .and_then(|(_, value)| value.rsplit('.').next())
+        .unwrap_or("?")
+}
+
+/// For the way from a proxy to the server.
+pub fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .new_agent()
+}
+
+/// Has the server answer a request: the status and the body.
+pub fn forward(
+    agent: &ureq::Agent,
+    upstream: &str,
+    headers: &Headers,
+    body: &[u8],
+) -> Option<(u16, Vec<u8>)> {
+    let mut request = agent.post(upstream);
+    for (name, value) in headers {
+        let own = [
+            "host",
+            "content-length",
+            "connection",
+            "user-agent",
+            "accept",
+        ];
+        if !own.contains(&name.to_lowercase().as_str()) {
+            request = request.header(name, value);
+        }
+    }
+    let mut reply = request.send(body).ok()?;
+    let text = reply.body_mut().read_to_vec().ok()?;
+    Some((reply.status().as_u16(), text))
+}
+
+pub fn read_request(reader: &mut impl BufRead) -> Option<(Headers, Vec<u8>)> {
     let mut headers = Vec::new();
     let mut length = 0;
     loop {
@@ -201,7 +220,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<(Headers, Vec<u8>)> {
     Some((headers, body))
 }
 
-fn answer(writer: &mut impl Write, status: u16, extra: &str, body: &[u8]) -> Option<()> {
+pub fn answer(writer: &mut impl Write, status: u16, extra: &str, body: &[u8]) -> Option<()> {
     let head = format!(
         "HTTP/1.1 {status} x\r\nContent-Type: application/x-amz-json-1.0\r\n{extra}\
          Content-Length: {}\r\n\r\n",
