@@ -66,11 +66,16 @@ fn wish() -> impl Strategy<Value = Wish> {
         (rare(), rare(), rare()),
         (rare(), rare(), rare()),
         owner,
+        prop::bool::weighted(0.1),
     )
-        .prop_map(|(time, wait, rest, owner)| Wish {
+        .prop_map(|(time, wait, rest, owner, exact)| Wish {
             lease: time.0,
             heartbeat_interval: time.1,
-            request_timeout: time.2,
+            // Now and then it fills the lease exactly.
+            request_timeout: match (exact, time.0, time.1) {
+                (true, Some(lease), Some(heartbeat)) => Some(lease.saturating_sub(heartbeat)),
+                _ => time.2,
+            },
             poll_interval: wait.0,
             claim_grace: wait.1,
             acquire_timeout: wait.2,
