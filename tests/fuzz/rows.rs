@@ -36,7 +36,7 @@ fn number() -> impl Strategy<Value = String> {
 
 fn words() -> impl Strategy<Value = String> {
     prop_oneof![
-        prop::sample::select(vec!["waiting", "left", "50", "me"]).prop_map(str::to_owned),
+        prop::sample::select(vec!["waiting", "left", "Left", "50", "me"]).prop_map(str::to_owned),
         vec(any::<char>(), 1..12).prop_map(String::from_iter),
     ]
 }
@@ -158,10 +158,11 @@ fn lock_row() -> impl Strategy<Value = Value> {
 }
 
 fn ticket_row() -> impl Strategy<Value = Value> {
-    (any::<bool>(), 0u64..1 << 40, flaws(OF_TICKETS)).prop_map(|(left, number, flaws)| {
+    let state = prop_oneof![6 => one_of(&["waiting", "left"]), 1 => words()];
+    (state, 0u64..1 << 40, flaws(OF_TICKETS)).prop_map(|(state, number, flaws)| {
         let row = json!({
             "schema": { "N": "1" }, "id": { "S": "somebody" }, "owner": { "S": "else" },
-            "state": { "S": if left { "left" } else { "waiting" } },
+            "state": { "S": state },
             "since": { "N": number.to_string() }, "expires_at": { "N": number.to_string() },
         });
         spoil(row, flaws)
