@@ -185,14 +185,20 @@ impl Arena {
         &self,
         what: &str,
         within: Duration,
-        condition: impl FnMut(&Book) -> bool,
+        mut condition: impl FnMut(&Book) -> bool,
     ) -> Duration {
-        let (came, took) = self.ledger.wait(within, condition);
-        if !came {
-            let words = self.ledger.book().last_words();
+        // Whatever must not be is not waited out.
+        let (_, took) = self.ledger.wait(within, |book| {
+            condition(book) || !book.violations.is_empty()
+        });
+        let book = self.ledger.book();
+        if !condition(&book) {
+            let (violations, words) = (book.violations.clone(), book.last_words());
+            drop(book);
             panic!(
-                "waited in vain for {within:?}: {what}; the lock's row is {}{words}",
-                self.table.get(&self.lock)
+                "waited in vain for {took:.1?}: {what}; violations: {violations:?}; \
+                 the lock's row is {}{words}",
+                self.row()
             );
         }
         took

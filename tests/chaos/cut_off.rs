@@ -9,7 +9,7 @@ use crate::arena::{Arena, DEADLINE, GRACE};
 use crate::book::Hold;
 use crate::common::{call, fresh_tables, wait_for};
 use crate::gate::{Mood, Tally};
-use crate::{LEASE, SHORT, arenas, holder_and_waiters, in_time};
+use crate::{ANNOUNCE_DELAY, LEASE, SHORT, arenas, holder_and_waiters, in_time};
 
 #[test]
 fn black_holed_holder_is_told() {
@@ -33,6 +33,32 @@ fn black_holed_holder_is_told() {
             assert!(end.contains("no renewal got through"), "{end}");
         }
         arena.clear(&holder);
+        arena.finish(2);
+        arena.judge();
+    }
+}
+
+/// A guard that was handed out before the lock was claimed rests on its turn, and the
+/// others go past a turn that is not claimed before any lease is over.
+#[test]
+fn black_holed_before_it_has_claimed() {
+    for mut arena in arenas() {
+        let (holder, [doomed, next]) = holder_and_waiters(&mut arena);
+        arena
+            .ledger
+            .tell(|book| book.account_mut(&doomed).hold = Hold::UntilTold);
+        // Just before it would say that it waits. So the next one goes past it as soon
+        // as it may.
+        thread::sleep(ANNOUNCE_DELAY.mul_f64(0.8));
+        arena.let_go(&holder);
+        arena.wait_until_it_holds(&doomed);
+        arena.spoil(&doomed, Mood::Silent);
+        let took = arena.wait_until_it_holds(&next);
+        in_time("a turn that was not claimed", took, ANNOUNCE_DELAY + GRACE);
+        arena.wait("the holder is told", |book| {
+            book.grants_of(&doomed).any(|grant| grant.denied.is_some())
+        });
+        arena.clear(&doomed);
         arena.finish(2);
         arena.judge();
     }

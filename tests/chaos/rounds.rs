@@ -4,9 +4,11 @@
 //! which schedule to begin; each round's is one higher than the one before.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::arena::Arena;
@@ -17,11 +19,14 @@ use crate::schedule::{Fault, Moment, Schedule};
 
 const SECONDS: u64 = 40;
 
+/// So many rounds are played at once.
+const LANES: usize = 3;
+
 /// What is waited for in the middle of a round comes soon or not at all.
 const SOON: Duration = Duration::from_secs(2);
 
-/// For so long the victim of a fault that is to hit a holder holds.
-const LONG: Duration = Duration::from_secs(1);
+/// For so long the victim of a fault that is to hit a holder holds, if it can.
+const LONG: Duration = Duration::from_secs(4);
 
 /// What all rounds have in common.
 #[derive(Default)]
@@ -43,18 +48,43 @@ fn random_rounds() {
     say(&format!("chaos: FIFOLOCK_CHAOS_SEED={first}"));
     let until = Instant::now() + Duration::from_secs(seconds);
     let tables = tables();
-    let mut figures = Figures::default();
-    let mut rounds = 0;
-    while rounds == 0 || Instant::now() < until {
-        // The same seed meets each server.
-        for table in &tables {
-            let seed = first.wrapping_add(rounds);
-            println!("round FIFOLOCK_CHAOS_SEED={seed} on {}", table.name);
-            Round::new(table, seed, &mut figures).play();
+    let figures = Mutex::new(Figures::default());
+    let rounds = AtomicU64::new(0);
+    let failed = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for lane in 0..LANES {
+            let (tables, figures, rounds, failed) = (&tables, &figures, &rounds, &failed);
+            scope.spawn(move || {
+                let _alarm = Alarm(failed);
+                let over = || failed.load(Ordering::SeqCst) || Instant::now() >= until;
+                let mut begun = false;
+                while !(over() && (begun || lane > 0)) {
+                    begun = true;
+                    let seed = first.wrapping_add(rounds.fetch_add(1, Ordering::SeqCst));
+                    // The same seed meets each server.
+                    for table in tables {
+                        println!("round FIFOLOCK_CHAOS_SEED={seed} on {}", table.name);
+                        let tally = figures.lock().tally.clone();
+                        Round::new(table, seed, tally).play(figures);
+                    }
+                }
+            });
         }
-        rounds += 1;
+    });
+    figures
+        .lock()
+        .print(rounds.load(Ordering::SeqCst), tables.len());
+}
+
+/// Ends the other rounds when one has failed.
+struct Alarm<'a>(&'a AtomicBool);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::SeqCst);
+        }
     }
-    figures.print(rounds, tables.len());
 }
 
 impl Figures {
@@ -86,29 +116,29 @@ fn say(words: &str) {
     let _ = writeln!(std::io::stderr(), "{words}");
 }
 
-struct Round<'a> {
+struct Round {
     schedule: Schedule,
     arena: Arena,
-    figures: &'a mut Figures,
+    tally: Tally,
     /// Whom the fault with this number has hit, while it lasts.
     hit: Vec<Vec<String>>,
 }
 
-impl<'a> Round<'a> {
-    fn new(table: &Table, seed: u64, figures: &'a mut Figures) -> Self {
+impl Round {
+    fn new(table: &Table, seed: u64, tally: Tally) -> Self {
         let schedule = Schedule::new(seed);
         println!("{schedule:?}");
-        let arena = Arena::new(table, schedule.lease, &figures.tally, seed);
+        let arena = Arena::new(table, schedule.lease, &tally, seed);
         let hit = vec![Vec::new(); schedule.faults.len()];
         Self {
             schedule,
             arena,
-            figures,
+            tally,
             hit,
         }
     }
 
-    fn play(mut self) {
+    fn play(mut self, figures: &Mutex<Figures>) {
         for _ in 0..self.schedule.workers {
             self.arena.start(Hold::For(self.schedule.hold));
         }
@@ -126,7 +156,7 @@ impl<'a> Round<'a> {
         }
         let slowest = self.arena.finish(2);
         self.arena.judge();
-        let figures = self.figures;
+        let mut figures = figures.lock();
         figures.slowest = figures.slowest.max(slowest);
         figures.stood_still = figures.stood_still.max(self.arena.longest_pause());
         let book = self.arena.ledger.book();
@@ -177,7 +207,7 @@ impl<'a> Round<'a> {
         let planned = self.schedule.faults[n];
         let victim = self.arena.workers[planned.victim].name.clone();
         let victim = match planned.fault {
-            Fault::KillHolder | Fault::StopHolder | Fault::SpoilHolder(_) => {
+            Fault::KillHolder | Fault::StopHolder | Fault::CutHolderOff | Fault::SpoilHolder(_) => {
                 self.holder_or(&victim)
             }
             _ => victim,
@@ -213,6 +243,10 @@ impl<'a> Round<'a> {
                 arena.spoil(&victim, mood);
                 "connection spoilt"
             }
+            Fault::CutHolderOff => {
+                arena.spoil(&victim, Mood::Silent);
+                "cut off while holding"
+            }
             Fault::SpoilAll(mood) => {
                 for name in &upright {
                     arena.spoil(name, mood);
@@ -233,7 +267,7 @@ impl<'a> Round<'a> {
                 "row deleted"
             }
         };
-        self.figures.tally.add(kind);
+        self.tally.add(kind);
         self.hit[n] = match planned.fault {
             Fault::SpoilAll(_) | Fault::ServerAway => upright,
             _ => vec![victim],
@@ -257,9 +291,10 @@ impl<'a> Round<'a> {
                     self.arena.replace(index, hold);
                 }
                 Fault::Stop | Fault::StopHolder => self.arena.resume(&name),
-                Fault::Spoil(_) | Fault::SpoilHolder(_) | Fault::SpoilAll(_) => {
-                    self.arena.clear(&name);
-                }
+                Fault::Spoil(_)
+                | Fault::SpoilHolder(_)
+                | Fault::CutHolderOff
+                | Fault::SpoilAll(_) => self.arena.clear(&name),
                 Fault::ServerAway => {
                     self.arena.worker(&name).gate.come_back();
                     self.arena.trouble_is_over(&name);

@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     StopHolder,
     Spoil(Mood),
     SpoilHolder(Mood),
+    /// It hears nothing any more, for longer than its lease.
+    CutHolderOff,
     /// For everybody.
     ServerAway,
     SpoilAll(Mood),
@@ -59,11 +61,19 @@ impl Schedule {
         let lease_ms = dice.random_range(1_000..2_000);
         let workers = dice.random_range(3..=5);
         let mut faults: Vec<_> = (0..dice.random_range(3..=7))
-            .map(|_| Planned {
-                at: Duration::from_millis(dice.random_range(300..FIRE)),
-                lasts: Duration::from_millis(dice.random_range(100..lease_ms * 2)),
-                victim: dice.random_range(0..workers - 1),
-                fault: fault(&mut dice),
+            .map(|_| {
+                let fault = fault(&mut dice);
+                // A holder that is gone for less than its lease only comes late.
+                let shortest = match fault {
+                    Fault::StopHolder | Fault::CutHolderOff => lease_ms,
+                    _ => 100,
+                };
+                Planned {
+                    at: Duration::from_millis(dice.random_range(300..FIRE)),
+                    lasts: Duration::from_millis(dice.random_range(shortest..lease_ms * 2)),
+                    victim: dice.random_range(0..workers - 1),
+                    fault,
+                }
             })
             .collect();
         // One row a round, and not before it is older than any request is late: a
@@ -111,7 +121,7 @@ pub(crate) enum Moment {
 }
 
 fn fault(dice: &mut StdRng) -> Fault {
-    match dice.random_range(0..20) {
+    match dice.random_range(0..22) {
         0 => Fault::Kill,
         1 | 2 => Fault::KillHolder,
         3 => Fault::KillReleasing {
@@ -119,6 +129,7 @@ fn fault(dice: &mut StdRng) -> Fault {
         },
         4 | 5 => Fault::Stop,
         6 | 7 => Fault::StopHolder,
+        18..=20 => Fault::CutHolderOff,
         8..11 => Fault::Spoil(mood(dice)),
         11..14 => Fault::SpoilHolder(mood(dice)),
         14 | 15 => Fault::SpoilAll(mood(dice)),
