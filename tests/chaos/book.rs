@@ -46,7 +46,7 @@ pub(crate) struct Account {
     pub(crate) finished: bool,
     /// Whether it has nothing to do with the lock at the moment.
     pub(crate) resting: bool,
-    /// The token with which it writes.
+    /// The token with which it writes, and is to go on writing.
     pub(crate) holds: Option<u64>,
     /// The ticket with which it waits.
     pub(crate) ticket: Option<u64>,
@@ -269,12 +269,11 @@ impl Book {
             Hold::For(time) => now.duration_since(grant.first) >= time,
             Hold::UntilTold => false,
         };
-        self.account_mut(worker).holds = Some(token);
-        if enough || finish {
-            Reply::Enough
-        } else {
-            Reply::More
-        }
+        let over = enough || finish;
+        let account = self.account_mut(worker);
+        account.ticket = None;
+        account.holds = (!over).then_some(token);
+        if over { Reply::Enough } else { Reply::More }
     }
 
     fn granted(&mut self, worker: &str, token: u64, now: Instant) -> usize {

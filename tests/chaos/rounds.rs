@@ -188,17 +188,25 @@ impl Round {
     fn holder_or(&self, victim: &str) -> String {
         let spared = self.names().last().unwrap_or_default();
         let ledger = &self.arena.ledger;
-        let mut caught = victim.to_owned();
-        ledger.wait(SOON / 2, |book| {
-            book.holder().is_some_and(|holder| holder != spared)
+        let all_hold = |hold: Duration, but: &str| {
+            ledger.tell(|book| {
+                let accounts = book.accounts.iter_mut();
+                for (_, account) in accounts.filter(|(name, _)| *name != but) {
+                    account.hold = Hold::For(hold);
+                }
+            });
+        };
+        all_hold(LONG, &spared);
+        let mut caught = None;
+        ledger.wait(SOON, |book| {
+            caught = book
+                .holder()
+                .filter(|holder| *holder != spared)
+                .map(str::to_owned);
+            caught.is_some()
         });
-        ledger.tell(|book| {
-            let holder = book.holder().filter(|holder| *holder != spared);
-            if let Some(holder) = holder.map(str::to_owned) {
-                book.account_mut(&holder).hold = Hold::For(LONG);
-                caught = holder;
-            }
-        });
+        let caught = caught.unwrap_or_else(|| victim.to_owned());
+        all_hold(self.schedule.hold, &caught);
         caught
     }
 
