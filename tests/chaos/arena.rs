@@ -39,6 +39,7 @@ pub(crate) struct Arena {
     pub(crate) table: Table,
     pub(crate) lock: String,
     pub(crate) lease: Duration,
+    pub(crate) request_timeout: Duration,
     pub(crate) ledger: Ledger,
     pub(crate) tally: Tally,
     pub(crate) workers: Vec<Worker>,
@@ -53,6 +54,7 @@ impl Arena {
             table: table.clone(),
             lock: unique("chaos"),
             lease,
+            request_timeout: lease / 6,
             ledger: Ledger::open(),
             tally: tally.clone(),
             workers: Vec::new(),
@@ -60,10 +62,6 @@ impl Arena {
             seed,
             started: 0,
         }
-    }
-
-    pub(crate) fn request_timeout(&self) -> Duration {
-        self.lease / 6
     }
 
     /// How often a lock is renewed.
@@ -97,7 +95,7 @@ impl Arena {
             "table": self.table.table,
             "lock": self.lock,
             "lease_ms": self.lease.as_millis() as u64,
-            "request_ms": self.request_timeout().as_millis() as u64,
+            "request_ms": self.request_timeout.as_millis() as u64,
         });
         self.ledger
             .tell(|book| book.open_account(&name, hold, Instant::now()));

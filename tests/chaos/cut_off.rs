@@ -22,7 +22,7 @@ fn black_holed_holder_is_told() {
                 .any(|grant| grant.denied.is_some() && grant.ended.is_some())
         });
         // Its release takes as long as two requests that hang.
-        in_time("told", told, arena.lease + arena.request_timeout() * 2);
+        in_time("told", told, arena.lease + arena.request_timeout * 2);
         arena.wait_until_it_holds(&next);
         {
             let book = arena.ledger.book();
@@ -32,6 +32,32 @@ fn black_holed_holder_is_told() {
             let end = grant.ended.as_ref().unwrap();
             assert!(end.contains("no renewal got through"), "{end}");
         }
+        arena.clear(&holder);
+        arena.finish(2);
+        arena.judge();
+    }
+}
+
+/// The lease counts from when a renewal is sent. Who counts from the answer, which is
+/// late here, holds for longer than the others allow.
+#[test]
+fn late_answers_do_not_lengthen_the_lease() {
+    for mut arena in arenas() {
+        // They come when the next renewal is due, and well before their time is up.
+        arena.request_timeout = arena.lease / 2;
+        let (holder, [next]) = holder_and_waiters(&mut arena);
+        arena.wait_until_it_has_claimed(&holder);
+        arena.spoil(&holder, Mood::AnswerLate(arena.lease / 3));
+        let renewed = |arena: &Arena| arena.row()["holder"]["M"]["renewed_at"]["N"].clone();
+        for _ in 0..2 {
+            let before = renewed(&arena);
+            wait_for("a renewal", || renewed(&arena) != before);
+        }
+        arena.worker(&holder).gate.set(Mood::Silent);
+        arena.wait("the holder is told", |book| {
+            book.grants_of(&holder).any(|grant| grant.denied.is_some())
+        });
+        arena.wait_until_it_holds(&next);
         arena.clear(&holder);
         arena.finish(2);
         arena.judge();

@@ -20,6 +20,8 @@ pub(crate) enum Mood {
     Clear,
     /// They arrive so much later: also after the worker has given them up.
     Late(Duration),
+    /// They are carried out at once, and answered so much later.
+    AnswerLate(Duration),
     /// The connection closes, and the server never hears of them.
     RequestLost,
     /// They are carried out, and then the connection closes.
@@ -243,6 +245,12 @@ fn serve(inner: &Inner, stream: TcpStream) -> Option<()> {
                 tally.add("request late");
                 thread::sleep(by);
                 let (status, text) = ask()?;
+                answer(&mut writer, status, "", &text)?;
+            }
+            Mood::AnswerLate(by) => {
+                tally.add("answer late");
+                let (status, text) = ask()?;
+                thread::sleep(by);
                 answer(&mut writer, status, "", &text)?;
             }
             Mood::Clear | Mood::Flaky | Mood::HoldsReleases => {

@@ -139,7 +139,7 @@ fn fault(dice: &mut StdRng) -> Fault {
 }
 
 fn mood(dice: &mut StdRng) -> Mood {
-    match dice.random_range(0..13) {
+    match dice.random_range(0..14) {
         0 => Mood::RequestLost,
         1 => Mood::AnswerLost,
         2 => Mood::AnswerCut,
@@ -148,6 +148,7 @@ fn mood(dice: &mut StdRng) -> Mood {
         7 => Mood::Throttled,
         8 => Mood::Broken,
         9 => Mood::Unavailable,
+        10 => Mood::AnswerLate(Duration::from_millis(dice.random_range(20..400))),
         _ => Mood::Flaky,
     }
 }

@@ -95,20 +95,25 @@ pub(crate) fn work(orders: &str) {
     }
 }
 
-/// Writes for as long as the ledger wants more, and goes on for one write when the
-/// guard says that it is lost, like anybody who looks at the guard too rarely.
+/// Writes for as long as the ledger wants more. Like anybody who looks at the guard too
+/// rarely it writes once more when the guard is lost; and once more after it was told
+/// that somebody newer has written, to see what the guard says by then.
 fn hold(line: &mut Line, guard: LockGuard) -> String {
     let token = guard.fencing_token();
+    let mut was_stale = false;
     loop {
         let told = guard.lost().try_recv() == Err(TryRecvError::Disconnected);
         let held = guard.is_held();
         if told && held {
             line.say("wrong: the channel says that the lock is lost, the guard that it is held");
         }
-        let held = if held { "held" } else { "lost" };
-        if line.ask(&format!("write {token} {held}")) != "more" || held == "lost" {
+        let words = if held { "held" } else { "lost" };
+        let answer = line.ask(&format!("write {token} {words}"));
+        let stale = answer == "stale";
+        if !held || was_stale || (answer != "more" && !stale) {
             break;
         }
+        was_stale = stale;
         thread::sleep(PACE);
     }
     match guard.release() {
