@@ -298,7 +298,14 @@ impl Round {
                     let index = self.arena.index(&name);
                     self.arena.replace(index, hold);
                 }
-                Fault::Stop | Fault::StopHolder => self.arena.resume(&name),
+                Fault::Stop => self.arena.resume(&name),
+                Fault::StopHolder => {
+                    // It sleeps until somebody else has its lock, if that is soon.
+                    self.arena.ledger.wait(SOON, |book| {
+                        book.grants.last().is_some_and(|last| last.worker != name)
+                    });
+                    self.arena.resume(&name);
+                }
                 Fault::Spoil(_)
                 | Fault::SpoilHolder(_)
                 | Fault::CutHolderOff
