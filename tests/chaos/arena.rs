@@ -158,7 +158,11 @@ impl Arena {
         worker.killed = true;
         signal(&worker.child, Signal::KILL);
         worker.child.wait().unwrap();
-        self.ledger.tell(|book| book.account_mut(name).holds = None);
+        self.ledger.tell(|book| {
+            let account = book.account_mut(name);
+            account.dead = true;
+            account.holds = None;
+        });
     }
 
     /// Stops a process between two instructions; returns once it stands still.

@@ -44,6 +44,8 @@ pub(crate) struct Account {
     /// Whether it is to stop after its next turn.
     pub(crate) finish: bool,
     pub(crate) finished: bool,
+    /// Killed. Its last words may still arrive.
+    pub(crate) dead: bool,
     /// Whether it has nothing to do with the lock at the moment.
     pub(crate) resting: bool,
     /// The token with which it writes, and is to go on writing.
@@ -131,6 +133,7 @@ impl Book {
             hold,
             finish: false,
             finished: false,
+            dead: false,
             resting: false,
             holds: None,
             ticket: None,
@@ -272,7 +275,7 @@ impl Book {
         let over = enough || finish;
         let account = self.account_mut(worker);
         account.ticket = None;
-        account.holds = (!over).then_some(token);
+        account.holds = (!over && !account.dead).then_some(token);
         if over { Reply::Enough } else { Reply::More }
     }
 
