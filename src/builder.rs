@@ -26,8 +26,8 @@ pub struct LockClientBuilder {
 
 impl LockClientBuilder {
     /// How long a lock stays held after the last renewal that got through: 50 ms
-    /// to 24 h. Also how long the others wait when a holder dies. Defaults to
-    /// 20 s.
+    /// to 24 h, in whole milliseconds. Also how long the others wait when a holder
+    /// dies. Defaults to 20 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.wishes.lease = Some(lease);
         self

@@ -60,14 +60,15 @@ pub(crate) struct Settings {
 
 impl Wishes {
     pub(crate) fn settle(self) -> Result<Settings, Error> {
-        let lease = whole_millis(self.lease.unwrap_or(DEFAULT_LEASE));
+        let lease = self.lease.unwrap_or(DEFAULT_LEASE);
         within("lease", lease, LEASES)?;
+        let lease = whole_millis(lease);
         let heartbeat_interval = self.heartbeat_interval.unwrap_or(lease / 4);
         let request_timeout = self
             .request_timeout
             .unwrap_or(DEFAULT_REQUEST_TIMEOUT.min(lease / 4));
         let poll_interval = self.poll_interval.unwrap_or(DEFAULT_POLL.min(lease / 10));
-        let claim_grace = whole_millis(self.claim_grace.unwrap_or(DEFAULT_GRACE));
+        let claim_grace = self.claim_grace.unwrap_or(DEFAULT_GRACE);
         let outage_limit = self.outage_limit.unwrap_or(DEFAULT_OUTAGE_LIMIT);
         let presence = self.presence.unwrap_or(DEFAULT_PRESENCE);
         let clock_allowance = self.clock_allowance.unwrap_or(DEFAULT_CLOCK_ALLOWANCE);
@@ -77,6 +78,7 @@ impl Wishes {
         within("request_timeout", request_timeout, PAUSES)?;
         within("poll_interval", poll_interval, PAUSES)?;
         within("claim_grace", claim_grace, GRACES)?;
+        let claim_grace = whole_millis(claim_grace);
         within("outage_limit", outage_limit, WAITS)?;
         if let Some(timeout) = self.acquire_timeout {
             check_timeout(timeout)?;

@@ -26,6 +26,7 @@ fn span() -> impl Strategy<Value = Duration> {
         S * 6,
         S * 20,
         S * 60,
+        S * 120,
         S * 3_600,
         DAY,
         DAY * 365,
@@ -89,12 +90,14 @@ fn wish() -> impl Strategy<Value = Wish> {
 impl Wish {
     /// The settings that are at fault, by what the documentation says.
     fn faults(&self) -> Vec<&'static str> {
-        let lease = self.lease.unwrap_or(S * 20);
+        let wished = self.lease.unwrap_or(S * 20);
+        // Whole milliseconds count.
+        let lease = MS * u32::try_from(wished.as_millis()).unwrap_or(u32::MAX);
         let heartbeat = self.heartbeat_interval.unwrap_or(lease / 4);
         let request = self.request_timeout.unwrap_or((S * 3).min(lease / 4));
         let never = Duration::from_nanos(1);
         let ranges = [
-            ("lease", Some(lease), MS * 50, DAY),
+            ("lease", Some(wished), MS * 50, DAY),
             ("heartbeat_interval", Some(heartbeat), MS, lease),
             ("request_timeout", Some(request), MS, S * 60),
             ("poll_interval", self.poll_interval, MS, S * 60),
@@ -102,7 +105,7 @@ impl Wish {
             ("acquire_timeout", self.acquire_timeout, never, YEAR),
             ("outage_limit", self.outage_limit, never, YEAR),
             ("presence", self.presence, S * 6, S * 3_600),
-            ("clock_allowance", self.clock_allowance, S, YEAR),
+            ("clock_allowance", self.clock_allowance, S * 120, YEAR),
         ];
         let mut faults: Vec<_> = ranges
             .into_iter()
