@@ -71,7 +71,8 @@ impl LockClientBuilder {
     }
 
     /// For how long every single request of an acquire may fail before the
-    /// acquire fails, up to a year. Defaults to 30 s.
+    /// acquire fails, up to a year. A waiter that leaves the looking to another one
+    /// of this client may take twice as long. Defaults to 30 s.
     pub fn outage_limit(mut self, limit: Duration) -> Self {
         self.wishes.outage_limit = Some(limit);
         self

@@ -5,8 +5,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
-use dynamodb_fifo_lock::protocol::{Consistency, Write};
-use dynamodb_fifo_lock::{Error, LockName, LockStore, StoreError, Ticket};
+use dynamodb_fifo_lock::protocol::{Consistency, Write, apply};
+use dynamodb_fifo_lock::record::Holder;
+use dynamodb_fifo_lock::{Error, HolderId, LockName, LockStore, StoreError, Ticket};
 
 use common::proxy::{Fault, Proxy};
 use common::{embedded_table, quick, store_at, tables, unique};
@@ -244,6 +245,87 @@ fn lost_answers_cost_a_request_and_not_a_lease() {
         // Release (lost), release (refused, for it was applied).
         assert_eq!(proxy.take_operations(), ["UpdateItem", "UpdateItem"]);
         assert!(client.try_acquire(&lock).unwrap().is_some());
+    }
+}
+
+/// Whatever the write: if its answer is lost, it was applied once, and the error says
+/// that it may have been.
+#[test]
+fn a_write_whose_answer_is_lost_is_applied_once() {
+    let (ticket, me) = (Ticket::new(11), HolderId::new("me"));
+    let holder = |id: &str| Holder {
+        id: HolderId::new(id),
+        lease: Duration::from_secs(20),
+        owner: id.into(),
+        since_ms: 1,
+        renewed_at_ms: 1,
+        data: None,
+    };
+    let take = || Write::Try {
+        holder: holder("me"),
+        start: Ticket::new(10),
+        grace: Duration::from_secs(1),
+    };
+    let release = Write::Release {
+        ticket,
+        id: me.clone(),
+        wall_ms: 5,
+    };
+    let cases: Vec<(Vec<Write>, Write)> = vec![
+        (vec![], take()),
+        (vec![], enqueue()),
+        (vec![take()], enqueue()),
+        (
+            vec![enqueue()],
+            Write::Claim {
+                ticket,
+                holder: holder("me"),
+            },
+        ),
+        (
+            vec![take()],
+            Write::Renew {
+                ticket,
+                id: me.clone(),
+                wall_ms: 5,
+            },
+        ),
+        (vec![take()], release),
+        (
+            vec![take(), enqueue()],
+            Write::HandOver {
+                ticket,
+                id: me.clone(),
+                next: holder("next"),
+            },
+        ),
+        (vec![take()], Write::Withdraw { id: me, wall_ms: 5 }),
+        (
+            vec![take(), enqueue()],
+            Write::Advance {
+                served: Ticket::new(10),
+                revision: 1,
+                to: Ticket::new(12),
+                wall_ms: 5,
+            },
+        ),
+    ];
+    for table in tables() {
+        let proxy = Proxy::before(&table.endpoint, |_| Fault::DropAnswer);
+        let (spoilt, sound) = (store_at(&proxy.endpoint, &table.table), table.store());
+        for (before, write) in &cases {
+            let lock = LockName::new(&unique("lost-answer")).unwrap();
+            let mut model = None;
+            for write in before {
+                model = sound.write(&lock, write, GENEROUS).unwrap();
+            }
+            let error = spoilt.write(&lock, write, GENEROUS).unwrap_err();
+            assert!(error.maybe_applied(), "{write:?}: {error}");
+            let read = sound.read(&lock, Consistency::Strong, GENEROUS).unwrap();
+            let expected = apply(model.as_ref(), write);
+            assert!(expected.is_some(), "{write:?}");
+            assert_eq!(read, expected, "{}: {write:?}", table.name);
+        }
     }
 }
 
