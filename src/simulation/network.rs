@@ -25,6 +25,25 @@ pub(super) struct Faults {
     pub(super) slow: u32,
 }
 
+/// How many requests met which fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Met {
+    pub(super) requests_lost: u64,
+    pub(super) answers_lost: u64,
+    /// Carried out after their sender had given up.
+    pub(super) late: u64,
+    pub(super) throttled: u64,
+}
+
+impl Met {
+    pub(super) fn add(&mut self, other: Self) {
+        self.requests_lost += other.requests_lost;
+        self.answers_lost += other.answers_lost;
+        self.late += other.late;
+        self.throttled += other.throttled;
+    }
+}
+
 /// A store that breaks the contract on purpose: the checks have to notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sabotage {
@@ -56,7 +75,7 @@ pub(super) struct ServerState {
     pub(super) extended: HashMap<(HolderId, Ticket), Duration>,
     pub(super) faults: Faults,
     pub(super) requests: u64,
-    pub(super) faulty: u64,
+    pub(super) met: Met,
 }
 
 impl Server {
@@ -168,11 +187,29 @@ impl Network {
             }
             (Fate::Fine, there, back)
         });
-        if !matches!(fate, Fate::Fine) || there >= within {
-            self.server.state.lock().faulty += 1;
-        }
+        let in_time = there + back < within;
+        let met = match fate {
+            Fate::Fine if in_time => Met::default(),
+            Fate::Lost => Met {
+                requests_lost: 1,
+                ..Met::default()
+            },
+            Fate::AnswerLost => Met {
+                answers_lost: 1,
+                ..Met::default()
+            },
+            Fate::Late | Fate::Fine => Met {
+                late: 1,
+                ..Met::default()
+            },
+            Fate::Throttled => Met {
+                throttled: 1,
+                ..Met::default()
+            },
+        };
+        self.server.state.lock().met.add(met);
         match fate {
-            Fate::Fine if there + back < within => {
+            Fate::Fine if in_time => {
                 scheduler.sleep(there);
                 let answer = request(&self.server, scheduler.now());
                 scheduler.sleep(back);
