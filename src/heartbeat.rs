@@ -27,6 +27,10 @@ const ANNOUNCERS: usize = 16;
 /// itself may stand still while the machine is suspended.
 const GLANCE: Duration = Duration::from_secs(1);
 
+/// Each holder is looked at this often at least, so that those who are gone are
+/// forgotten.
+const ROUND: Duration = Duration::from_secs(60);
+
 /// When to try again if all carriers are busy.
 const CROWDED: Duration = Duration::from_millis(5);
 
@@ -268,7 +272,7 @@ impl Beating {
             return Need::Rest(Some(ends));
         }
         if now < next_beat {
-            return Need::Rest(Some(next_beat.min(ends)));
+            return Need::Rest(Some(next_beat.min(ends).min(now.plus(ROUND))));
         }
         let core = Arc::clone(&self.core);
         let errand = Box::new(move || renew(core, lease));
