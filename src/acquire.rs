@@ -275,9 +275,9 @@ impl<'a> Acquire<'a> {
                 None => Rest::Poll,
             };
             let (wake, lost) = match rest {
-                Rest::Poll => (Some(until), never()),
-                Rest::UntilNudged => (Some(self.looks_around_at()), never()),
-                Rest::BehindHolder(lost) => (Some(self.looks_around_at()), lost),
+                Rest::Poll => (until, never()),
+                Rest::UntilNudged => (self.looks_around_at(), never()),
+                Rest::BehindHolder(lost) => (self.looks_around_at(), lost),
             };
             let mut woken = self.sleep(wake, &lost);
             if let Woken::Cancelled(by) = woken {
@@ -314,7 +314,7 @@ impl<'a> Acquire<'a> {
         self.waiter.gives_up_at().map_or(soon, |end| soon.min(end))
     }
 
-    fn sleep(&self, wake: Option<Moment>, lost: &Receiver<Never>) -> Woken {
+    fn sleep(&self, wake: Moment, lost: &Receiver<Never>) -> Woken {
         let none = never();
         let mut nudges = match &self.queued {
             Some(queued) => queued.seat.nudges(),
@@ -339,7 +339,7 @@ impl<'a> Acquire<'a> {
             if has_news(lost) {
                 return Woken::HolderGone;
             }
-            if wake.is_some_and(|wake| machine.now() >= wake) {
+            if machine.now() >= wake {
                 return Woken::Time;
             }
         }

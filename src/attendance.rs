@@ -79,7 +79,7 @@ impl Attendance {
                     return (std::mem::take(&mut state.left_behind), state.present);
                 }
             }
-            machine.wait(&[&self.leaving], Some(until));
+            machine.wait(&[&self.leaving], until);
             let _ = self.leaving.try_recv();
         }
     }

@@ -92,7 +92,7 @@ impl Carrier {
     fn next(&self) -> Option<Task> {
         let until = self.machine.now().plus(IDLE);
         loop {
-            self.machine.wait(&[&self.pick_up], Some(until));
+            self.machine.wait(&[&self.pick_up], until);
             match self.pick_up.try_recv() {
                 Ok(errand) => return Some(errand),
                 Err(TryRecvError::Disconnected) => return None,

@@ -223,7 +223,7 @@ impl LockGuard {
                     }
                 }
                 ReleaseStep::Pause(until) => {
-                    core.machine.wait(&[], Some(until));
+                    core.machine.wait(&[], until);
                     Answer::Ready
                 }
                 ReleaseStep::Done(ReleaseEnd::HandedOver(sent)) => {

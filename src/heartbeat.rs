@@ -119,10 +119,7 @@ enum Need {
 }
 
 /// Something to be done by another thread. What it returns tells the observer.
-enum Treatment {
-    Renewal(Box<dyn FnOnce() -> Task + Send>),
-    Announcement(Box<dyn FnOnce() -> Task + Send>),
-}
+type Treatment = Box<dyn FnOnce() -> Task + Send>;
 
 struct Beating {
     core: Arc<Core>,
@@ -141,7 +138,7 @@ impl Beating {
         loop {
             let glance = self.core.machine.now().plus(GLANCE);
             let due = self.due.first().map_or(glance, |(at, _)| glance.min(*at));
-            self.core.machine.wait(&[joins, reports], Some(due));
+            self.core.machine.wait(&[joins, reports], due);
             loop {
                 match joins.try_recv() {
                     Ok(charge) => self.join(charge),
@@ -208,9 +205,12 @@ impl Beating {
         let Some(patient) = self.patients.get(&key) else {
             return;
         };
-        let need = match &patient.who {
-            Who::Holder(lease) => self.need_of_holder(lease, patient.treated),
-            Who::Waiter(presence) => self.need_of_waiter(presence, patient.treated),
+        let (need, carriers) = match &patient.who {
+            Who::Holder(lease) => (self.need_of_holder(lease, patient.treated), &self.carriers),
+            Who::Waiter(presence) => (
+                self.need_of_waiter(presence, patient.treated),
+                &self.announcers,
+            ),
         };
         let due = match need {
             Need::Nothing => {
@@ -219,15 +219,14 @@ impl Beating {
             }
             Need::Rest(until) => until,
             Need::Treatment(treatment, latest) => {
-                let treated = self.treat(key, treatment);
+                let treated = self.treat(key, treatment, carriers);
                 if let Some(patient) = self.patients.get_mut(&key) {
                     patient.treated = treated;
                 }
                 let crowded = self.core.machine.now().plus(CROWDED);
-                match latest {
-                    Some(latest) if treated => Some(latest),
-                    None if treated => None,
-                    latest => Some(latest.map_or(crowded, |latest| crowded.min(latest))),
+                match treated {
+                    true => latest,
+                    false => Some(latest.map_or(crowded, |latest| crowded.min(latest))),
                 }
             }
         };
@@ -240,16 +239,12 @@ impl Beating {
     }
 
     /// Has a carrier do it; says whether there was one.
-    fn treat(&self, key: u64, treatment: Treatment) -> bool {
+    fn treat(&self, key: u64, treatment: Treatment, carriers: &Carriers) -> bool {
         let to = self.report.clone();
-        let (carriers, errand) = match treatment {
-            Treatment::Renewal(errand) => (&self.carriers, errand),
-            Treatment::Announcement(errand) => (&self.announcers, errand),
-        };
         carriers.carry(Box::new(move || {
             // Made here: an errand that nobody runs is not reported as done.
             let report = Report { key, to };
-            let news = errand();
+            let news = treatment();
             // An observer that takes its time must not hold up the next one.
             drop(report);
             news();
@@ -275,8 +270,7 @@ impl Beating {
             return Need::Rest(Some(next_beat.min(ends).min(now.plus(ROUND))));
         }
         let core = Arc::clone(&self.core);
-        let errand = Box::new(move || renew(core, lease));
-        Need::Treatment(Treatment::Renewal(errand), Some(ends))
+        Need::Treatment(Box::new(move || renew(core, lease)), Some(ends))
     }
 
     fn need_of_waiter(&self, presence: &Weak<Presence>, treated: bool) -> Need {
@@ -291,7 +285,7 @@ impl Beating {
             return Need::Rest(Some(next));
         }
         let core = Arc::clone(&self.core);
-        let errand = Box::new(move || -> Task {
+        let announce = Box::new(move || -> Task {
             let error = presence.announce(&core);
             Box::new(move || {
                 if let Some(error) = error {
@@ -299,7 +293,7 @@ impl Beating {
                 }
             })
         });
-        Need::Treatment(Treatment::Announcement(errand), None)
+        Need::Treatment(announce, None)
     }
 
     /// Tells the observer, on a carrier: user code must not hold up the beat.

@@ -126,7 +126,7 @@ fn waiter(row: &TicketRow, wall_ms: u64) -> WaiterStatus {
         owner: row.owner.clone(),
         since: at(row.since_ms),
         left: row.state == TicketState::Left,
-        expired: row.expires_at_s.saturating_mul(1_000) <= wall_ms,
+        expired: row.has_expired(wall_ms),
     }
 }
 

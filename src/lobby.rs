@@ -184,7 +184,7 @@ impl Seat {
         }
         let until = machine.now().plus(limit);
         loop {
-            machine.wait(&[&self.nudges], Some(until));
+            machine.wait(&[&self.nudges], until);
             match self.nudges.try_recv() {
                 Ok(Nudge::First) => {}
                 Ok(verdict) => return Some(verdict),

@@ -32,7 +32,7 @@ pub(crate) trait Machine: Send + Sync {
 
     /// Blocks until one of `channels` has a message or is closed, until `wake`, or
     /// for no reason.
-    fn wait(&self, channels: &[&dyn Channel], wake: Option<Moment>);
+    fn wait(&self, channels: &[&dyn Channel], wake: Moment);
 }
 
 pub(crate) type SharedMachine = Arc<dyn Machine>;
@@ -96,13 +96,13 @@ impl Machine for RealMachine {
             .map(drop)
     }
 
-    fn wait(&self, channels: &[&dyn Channel], wake: Option<Moment>) {
+    fn wait(&self, channels: &[&dyn Channel], wake: Moment) {
         let mut select = Select::new();
         for channel in channels {
             channel.add(&mut select);
         }
-        let limit = wake.map_or(LONGEST_WAIT, |wake| wake.since(self.now()));
-        let _ = select.ready_timeout(limit.min(LONGEST_WAIT));
+        let limit = wake.since(self.now()).min(LONGEST_WAIT);
+        let _ = select.ready_timeout(limit);
     }
 }
 
@@ -132,7 +132,7 @@ impl Machine for SkewedMachine {
         RealMachine.spawn(name, task)
     }
 
-    fn wait(&self, channels: &[&dyn Channel], wake: Option<Moment>) {
+    fn wait(&self, channels: &[&dyn Channel], wake: Moment) {
         RealMachine.wait(channels, wake);
     }
 }

@@ -87,7 +87,20 @@ impl TicketRow {
     /// wall clock says `wall_ms` can tell.
     #[must_use]
     pub fn is_alive(&self, wall_ms: u64) -> bool {
-        self.state == TicketState::Waiting && self.expires_at_s.saturating_mul(1_000) > wall_ms
+        self.state == TicketState::Waiting && !self.has_expired(wall_ms)
+    }
+
+    /// Whether the row has stopped counting, by a reader's wall clock.
+    #[must_use]
+    pub fn has_expired(&self, wall_ms: u64) -> bool {
+        self.expires_at_s.saturating_mul(1_000) <= wall_ms
+    }
+
+    /// Whether `row` may be written in this one's place: by the same attempt, and
+    /// only as long as it has not left.
+    #[must_use]
+    pub fn gives_way_to(&self, row: &Self) -> bool {
+        self.id == row.id && self.state == TicketState::Waiting
     }
 }
 
@@ -102,6 +115,12 @@ impl LockRecord {
     #[must_use]
     pub fn turn(&self) -> Ticket {
         self.served.next()
+    }
+
+    /// For how long the queue has not moved, by a reader's wall clock.
+    #[must_use]
+    pub fn unmoved_for(&self, wall_ms: u64) -> Duration {
+        Duration::from_millis(wall_ms.saturating_sub(self.moved_at_ms))
     }
 
     /// The ticket under which `id` holds the lock, if it does.

@@ -77,18 +77,33 @@ fn a_thousand_waiters_cost_each_grant_what_ten_do() {
     }
 }
 
-/// One holds, `dead` wait behind it, and one more behind them. The `dead` are killed
-/// and the holder releases. Returns how long the last one waits from then on.
-fn get_past(dead: usize, waited: Duration) -> Duration {
+/// A crowd of one, who holds the lock for `hold`; and when to stop waiting for what
+/// is expected.
+fn held_for(hold: Duration, seed: u64) -> (Crowd, usize, Duration) {
     let settings = Settings {
-        hold: waited,
+        hold,
         presence: PRESENCE,
         ..Settings::default()
     };
-    let mut crowd = Crowd::new(settings, 11);
+    let mut crowd = Crowd::new(settings, seed);
     let holder = crowd.join(Duration::ZERO, false);
     let limit = crowd.now() + secs(3_600);
     assert!(crowd.run_until(limit, |crowd| crowd.holds(holder)));
+    (crowd, holder, limit)
+}
+
+/// How long the lock is on its way from one who holds it to one who waits.
+fn hand_over(crowd: &mut Crowd, from: usize, to: usize, limit: Duration) -> Duration {
+    assert!(crowd.run_until(limit, |crowd| !crowd.holds(from)));
+    let released = crowd.now();
+    assert!(crowd.run_until(limit, |crowd| crowd.holds(to)));
+    crowd.now() - released
+}
+
+/// One holds, `dead` wait behind it, and one more behind them. The `dead` are killed
+/// and the holder releases. Returns how long the last one waits from then on.
+fn get_past(dead: usize, waited: Duration) -> Duration {
+    let (mut crowd, holder, limit) = held_for(waited, 11);
     let doomed: Vec<_> = (0..dead)
         .map(|_| crowd.join(Duration::from_millis(10), false))
         .collect();
@@ -120,21 +135,11 @@ fn a_run_of_the_dead_costs_one_presence_however_long_it_is() {
 #[test]
 fn whoever_gives_up_delays_the_others_by_no_more_than_the_grace() {
     for left_before in [9_900, 5_000, 100] {
-        let settings = Settings {
-            hold: secs(10),
-            ..Settings::default()
-        };
-        let mut crowd = Crowd::new(settings, 13);
-        let holder = crowd.join(Duration::ZERO, false);
-        let limit = crowd.now() + secs(3_600);
-        assert!(crowd.run_until(limit, |crowd| crowd.holds(holder)));
+        let (mut crowd, holder, limit) = held_for(secs(10), 13);
         let hasty = crowd.join(Duration::from_millis(10), false);
         crowd.give_up_after(hasty, Duration::from_millis(left_before));
         let patient = crowd.join(Duration::from_millis(20), false);
-        assert!(crowd.run_until(limit, |crowd| !crowd.holds(holder)));
-        let released = crowd.now();
-        assert!(crowd.run_until(limit, |crowd| crowd.holds(patient)));
-        let took = crowd.now() - released;
+        let took = hand_over(&mut crowd, holder, patient, limit);
         println!("left {left_before} ms before the release: {took:.2?}");
         // The grace, a poll, and some round trips.
         assert!(
@@ -150,23 +155,13 @@ fn whoever_gives_up_delays_the_others_by_no_more_than_the_grace() {
 #[test]
 fn many_who_leave_at_once_do_not_delay_who_stays() {
     for departing in [10, 200] {
-        let settings = Settings {
-            hold: secs(10),
-            ..Settings::default()
-        };
-        let mut crowd = Crowd::new(settings, 13);
-        let holder = crowd.join(Duration::ZERO, false);
-        let limit = crowd.now() + secs(3_600);
-        assert!(crowd.run_until(limit, |crowd| crowd.holds(holder)));
+        let (mut crowd, holder, limit) = held_for(secs(10), 13);
         for _ in 0..departing {
             let client = crowd.join(Duration::from_millis(10), false);
             crowd.give_up_after(client, secs(8));
         }
         let patient = crowd.join(Duration::from_millis(20), false);
-        assert!(crowd.run_until(limit, |crowd| !crowd.holds(holder)));
-        let released = crowd.now();
-        assert!(crowd.run_until(limit, |crowd| crowd.holds(patient)));
-        let took = crowd.now() - released;
+        let took = hand_over(&mut crowd, holder, patient, limit);
         println!("{departing} departures: {took:.2?}");
         let slept = secs(15).min(Duration::from_millis(600 * departing));
         assert!(took <= slept + Duration::from_millis(1_100), "{took:?}");
@@ -175,14 +170,7 @@ fn many_who_leave_at_once_do_not_delay_who_stays() {
 
 #[test]
 fn ten_thousand_departures_leave_the_record_as_it_was() {
-    let settings = Settings {
-        hold: secs(1_000),
-        ..Settings::default()
-    };
-    let mut crowd = Crowd::new(settings, 17);
-    let holder = crowd.join(Duration::ZERO, false);
-    let limit = crowd.now() + secs(36_000);
-    assert!(crowd.run_until(limit, |crowd| crowd.holds(holder)));
+    let (mut crowd, holder, limit) = held_for(secs(1_000), 17);
     crowd.run(secs(3));
     let before = crowd.record.clone().unwrap();
     for _ in 0..10_000 {
@@ -207,9 +195,7 @@ fn ten_thousand_departures_leave_the_record_as_it_was() {
         neutral(&before),
         "nothing else has changed"
     );
-    assert!(crowd.run_until(limit, |crowd| !crowd.holds(holder)));
-    let released = crowd.now();
-    assert!(crowd.run_until(limit, |crowd| crowd.holds(patient)));
+    let took = hand_over(&mut crowd, holder, patient, limit);
     // The longest pause, the grace, and a hundred looks at a hundred rows each.
-    assert!(crowd.now() - released <= secs(15 + 1 + 1));
+    assert!(took <= secs(15 + 1 + 1));
 }

@@ -1,7 +1,7 @@
 //! The store as a process sees it through a network that delays, loses and repeats
 //! nothing by itself, but carries out late what its sender has given up on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use rand::Rng;
 use super::scheduler::{OUTSIDE, Scheduler};
 use crate::error::StoreError;
 use crate::protocol::{Consistency, Write, apply};
-use crate::record::{LockRecord, TicketRow, TicketState};
+use crate::record::{LockRecord, TicketRow};
 use crate::store::{LockStore, Page, PageEnd};
 use crate::types::{HolderId, LockName, Ticket};
 
@@ -69,7 +69,7 @@ pub(super) struct ServerState {
     pub(super) record: Option<LockRecord>,
     /// What an eventually consistent read may still see, and until when.
     before: Option<(Option<LockRecord>, Duration)>,
-    rows: HashMap<Ticket, TicketRow>,
+    rows: BTreeMap<Ticket, TicketRow>,
     /// When the last request was sent that extended the lease of an attempt, in the
     /// turn of a ticket.
     pub(super) extended: HashMap<(HolderId, Ticket), Duration>,
@@ -291,10 +291,8 @@ impl LockStore for Network {
         let row = row.clone();
         self.carry(within, move |server, _| {
             let mut state = server.state.lock();
-            let ours = state
-                .rows
-                .get(&row.ticket)
-                .is_none_or(|there| there.id == row.id && there.state == TicketState::Waiting);
+            let there = state.rows.get(&row.ticket);
+            let ours = there.is_none_or(|there| there.gives_way_to(&row));
             if ours {
                 state.rows.insert(row.ticket, row);
             }
@@ -328,14 +326,8 @@ impl LockStore for Network {
     ) -> Result<Vec<TicketRow>, StoreError> {
         self.carry(within, move |server, _| {
             let state = server.state.lock();
-            let rows = state.rows.values();
-            let mut rows: Vec<_> = rows
-                .filter(|row| (from..=to).contains(&row.ticket))
-                .cloned()
-                .collect();
-            rows.sort_by_key(|row| row.ticket);
-            rows.truncate(limit);
-            rows
+            let rows = state.rows.range(from..=to).take(limit);
+            rows.map(|(_, row)| row.clone()).collect()
         })
     }
 

@@ -82,10 +82,7 @@ impl Baton {
 enum Status {
     Running,
     Ready,
-    Waiting {
-        wake: Option<Duration>,
-        probes: Vec<Probe>,
-    },
+    Waiting { wake: Duration, probes: Vec<Probe> },
     Ended,
 }
 
@@ -249,7 +246,7 @@ impl Scheduler {
     }
 
     /// Gives way until a channel is ready or `wake` has come.
-    fn wait(&self, probes: Vec<Probe>, wake: Option<Duration>) {
+    fn wait(&self, probes: Vec<Probe>, wake: Duration) {
         let Some((id, baton)) = ME.with_borrow(Clone::clone) else {
             return;
         };
@@ -270,7 +267,7 @@ impl Scheduler {
     pub(super) fn sleep(&self, span: Duration) {
         let wake = self.now() + span;
         while !self.is_over() && self.now() < wake {
-            self.wait(Vec::new(), Some(wake));
+            self.wait(Vec::new(), wake);
         }
     }
 
@@ -322,7 +319,7 @@ impl State {
         match &thread.status {
             Status::Ready => true,
             Status::Waiting { wake, probes } => {
-                wake.is_some_and(|wake| wake <= self.now) || probes.iter().any(|probe| probe())
+                *wake <= self.now || probes.iter().any(|probe| probe())
             }
             Status::Running | Status::Ended => false,
         }
@@ -341,7 +338,7 @@ impl State {
                 match &thread.status {
                     Status::Ready if stopped => Some(process.stopped_until),
                     Status::Waiting { .. } if stopped => Some(process.stopped_until),
-                    Status::Waiting { wake, .. } => *wake,
+                    Status::Waiting { wake, .. } => Some(*wake),
                     _ => None,
                 }
             })
@@ -392,15 +389,13 @@ impl Machine for VirtualMachine {
         self.scheduler.spawn(self.process, task)
     }
 
-    fn wait(&self, channels: &[&dyn Channel], wake: Option<Moment>) {
+    fn wait(&self, channels: &[&dyn Channel], wake: Moment) {
         let probes = channels.iter().map(|channel| channel.probe()).collect();
         let rate = self.scheduler.state.lock().processes[self.process].rate;
         let origin = Moment::after_origin(Duration::ZERO);
         // Rounded up: whoever wakes at its moment must find that it has come.
-        let wake = wake.map(|wake| {
-            let global = wake.since(origin).as_secs_f64() / rate;
-            Duration::from_secs_f64(global.min(1e9)) + Duration::from_nanos(200)
-        });
+        let global = wake.since(origin).as_secs_f64() / rate;
+        let wake = Duration::from_secs_f64(global.min(1e9)) + Duration::from_nanos(200);
         self.scheduler.wait(probes, wake);
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::{FIRST_TICKET, LockStore, Page, PageEnd, check_ticket};
 use crate::error::StoreError;
 use crate::protocol::{Consistency, Write, apply};
-use crate::record::{LockRecord, TicketRow, TicketState};
+use crate::record::{LockRecord, TicketRow};
 use crate::types::{HolderId, LockName, Ticket};
 
 /// So many locks make a page: few enough that a test of paging need not make
@@ -82,7 +82,7 @@ impl LockStore for MemoryStore {
         rows.retain(|ticket, row| Some(*ticket) > served || row.expires_at_s > now_s);
         let ours = rows
             .get(&row.ticket)
-            .is_none_or(|there| there.id == row.id && there.state == TicketState::Waiting);
+            .is_none_or(|there| there.gives_way_to(row));
         if ours {
             rows.insert(row.ticket, row.clone());
         }
@@ -159,6 +159,7 @@ fn wall_s() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::TicketState;
 
     const WITHIN: Duration = Duration::from_secs(1);
 

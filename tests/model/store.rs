@@ -173,7 +173,7 @@ impl Harness {
         let ours = state
             .rows
             .get(&row.ticket)
-            .is_none_or(|there| there.id == row.id && there.state == TicketState::Waiting);
+            .is_none_or(|there| there.gives_way_to(&row));
         if !ours {
             return Answer::Refused;
         }

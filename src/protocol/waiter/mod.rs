@@ -325,8 +325,7 @@ impl Waiter {
         let until = self.not_before.plus(window);
         // The queue has not moved for longer than the grace, by the wall clock: it
         // may look abandoned to those who do not wait, but for a claim.
-        let idle_ms = now.wall_ms.saturating_sub(record.moved_at_ms);
-        let idle = Duration::from_millis(idle_ms) > record.grace;
+        let idle = record.unmoved_for(now.wall_ms) > record.grace;
         if idle || until.since(now.moment) <= window * 2 / 3 {
             return self.pursue(Goal::Claim(ticket), now);
         }

@@ -38,8 +38,8 @@ impl Waiter {
         let spared = self.spared.filter(|_| self.spares(record, now));
         // By the wall clock nobody has taken the turn for a while. That may be wrong by
         // a few seconds, and is no reason for more than to look again in time.
-        let silent = Duration::from_millis(now.wall_ms.saturating_sub(record.moved_at_ms));
-        let neglected = record.holder.is_none() && silent > record.grace.max(NEGLECT);
+        let neglected =
+            record.holder.is_none() && record.unmoved_for(now.wall_ms) > record.grace.max(NEGLECT);
         let stalls_at = match spared {
             Some(spared) => Some(spared.until),
             None if place.ahead <= NEAR || neglected => self.watch.stalls_at(),
