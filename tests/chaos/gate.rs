@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -152,11 +153,17 @@ impl Drop for Gate {
     }
 }
 
-/// A port that the system does not give away by itself, so that it is still there
-/// when the gate comes back.
+/// Ports that no system gives away by itself. Each gate takes the next one, so that
+/// its own is still there when it comes back: drawn at random, two gates would now
+/// and then have the same while one of them is away.
+const FIRST_PORT: u16 = 10_000;
+const PORTS: u16 = 6_000;
+
 fn listen_anywhere() -> TcpListener {
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new(rand::random_range(0..PORTS)));
     loop {
-        let port = rand::random_range(20_000..32_000);
+        let port = FIRST_PORT + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
             return listener;
         }
@@ -176,7 +183,11 @@ fn keep(inner: &Arc<Inner>, mut listener: TcpListener) {
             if state.closed {
                 return;
             }
-            listener = TcpListener::bind(("127.0.0.1", inner.port)).unwrap();
+            drop(state);
+            let Some(again) = inner.listen_again() else {
+                return;
+            };
+            listener = again;
             continue;
         }
         if state.closed {
@@ -280,6 +291,18 @@ impl Inner {
             Mood::Flaky => roll(&mut state.dice),
             mood => mood,
         })
+    }
+
+    /// A process that has just been started holds a copy of the listener until it
+    /// runs its own program.
+    fn listen_again(&self) -> Option<TcpListener> {
+        while !self.state.lock().closed {
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", self.port)) {
+                return Some(listener);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        None
     }
 
     fn wait_for_change(&self, mood: Mood) {
