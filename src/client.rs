@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::acquire::{Acquire, Manner, Outcome};
 use crate::attendance::CloseReport;
+use crate::breaking;
 use crate::builder::LockClientBuilder;
 use crate::error::Error;
 use crate::event::Event;
@@ -15,7 +16,7 @@ use crate::lease::Lease;
 use crate::options::AcquireOptions;
 use crate::protocol::{Patience, Tenure};
 use crate::shared::Shared;
-use crate::types::LockName;
+use crate::types::{FencingToken, LockName, Ticket};
 
 /// Acquires locks, and keeps them alive with one heartbeat thread.
 ///
@@ -193,6 +194,40 @@ impl LockClient {
     pub fn inspect(&self, name: &str) -> Result<Option<LockStatus>, Error> {
         let lock = LockName::new(name)?;
         inspect::inspect(&self.shared.core, &lock)
+    }
+
+    /// Takes the lock away from whoever holds it under `token`, however alive: for an
+    /// operator who knows better than the lease. [`inspect`](Self::inspect) shows the
+    /// token. Says whether there was such a holder; `false` if its turn was over
+    /// already, so that nobody else is hit by mistake.
+    ///
+    /// The next waiter may be granted the lock at once, with a higher token. The old
+    /// holder hears of it, as a loss, with its next renewal, and **until then it
+    /// believes that it holds**: for its heartbeat interval, or for its lease if it
+    /// cannot reach the store. During that time only a resource that checks the
+    /// fencing token is safe. To be safe without one, stop the holder instead, and
+    /// wait for its lease to end.
+    ///
+    /// Sends a read and a write; gives up after three times the client's
+    /// [`request_timeout`](crate::LockClientBuilder::request_timeout).
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`]; [`Error::Store`] if the store gave no usable answer.
+    ///
+    /// ```
+    /// use dynamodb_fifo_lock::{LockClient, MemoryStore};
+    ///
+    /// # fn main() -> Result<(), dynamodb_fifo_lock::Error> {
+    /// let client = LockClient::builder().build(MemoryStore::new())?;
+    /// let guard = client.acquire("reports")?;
+    /// assert!(client.break_lock("reports", guard.fencing_token())?);
+    /// assert!(guard.release().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn break_lock(&self, name: &str, token: FencingToken) -> Result<bool, Error> {
+        let lock = LockName::new(name)?;
+        breaking::break_turn(&self.shared.core, &lock, Ticket::new(token.get()))
     }
 
     /// All locks there are, held or not, in no particular order and without

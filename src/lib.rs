@@ -8,7 +8,8 @@
 //!   [`with_lock`](LockClient::with_lock).
 //! * [`LockGuard`] is a lock while it is held. Dropping it releases the lock.
 //! * [`LockStatus`] is what a lock looks like from outside:
-//!   [`inspect`](LockClient::inspect), [`list`](LockClient::list).
+//!   [`inspect`](LockClient::inspect), [`list`](LockClient::list). An operator takes
+//!   one away with [`break_lock`](LockClient::break_lock).
 //! * [`FencingToken`] proves which grant a write belongs to.
 //! * [`DynamoDbStore`] keeps the records in a table, [`MemoryStore`] in memory.
 //! * [`protocol`] has the rules, without I/O or clocks.
@@ -20,6 +21,7 @@
 
 mod acquire;
 mod attendance;
+mod breaking;
 mod builder;
 mod carriers;
 mod client;

@@ -3,17 +3,19 @@
 mod common;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use dynamodb_fifo_lock::protocol::Write;
 use dynamodb_fifo_lock::record::{Holder, TicketRow, TicketState};
 use dynamodb_fifo_lock::{
-    Error, HolderId, LockName, LockStatus, LockStore, MemoryStore, StoreError, Ticket,
+    Error, FencingToken, HolderId, LockName, LockStatus, LockStore, LossReason, MemoryStore,
+    StoreError, Ticket,
 };
 use serde_json::json;
 
 use common::faulty::{Fate, Faulty, Request};
-use common::{backends, fresh_backends, fresh_tables, quick, unique};
+use common::{DEADLINE, backends, fresh_backends, fresh_tables, quick, unique};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -264,5 +266,71 @@ fn a_look_that_fails_is_the_inspections_failure() {
             source: StoreError::Throttled { .. },
             ..
         }
+    ));
+}
+
+#[test]
+fn a_broken_lock_goes_to_the_next_and_its_holder_finds_out() {
+    for backend in backends() {
+        let (name, store) = (backend.name, &backend.store);
+        let lock = unique("broken");
+        let holders = quick().build(store.clone()).unwrap();
+        let operators = quick().build(store.clone()).unwrap();
+        let guard = holders.acquire(&lock).unwrap();
+        let token = guard.fencing_token();
+        let status = operators.inspect(&lock).unwrap().unwrap();
+        assert_eq!(status.holder.unwrap().token, token, "{name}");
+
+        assert!(operators.break_lock(&lock, token).unwrap(), "{name}");
+        let next = operators.acquire(&lock).unwrap();
+        assert!(next.fencing_token() > token, "{name}");
+        // With the next renewal, long before the lease ends.
+        guard.lost().recv_timeout(DEADLINE).unwrap_err();
+        assert!(
+            matches!(guard.ensure_held(), Err(Error::Lost { reason, .. }) if reason == LossReason::Superseded),
+            "{name}"
+        );
+        // A second break of the same turn is none, and hits nobody else.
+        assert!(!operators.break_lock(&lock, token).unwrap(), "{name}");
+        assert!(guard.release().is_err(), "{name}");
+        next.release().unwrap();
+        let unheard_of = unique("nobody has ever held");
+        assert!(!operators.break_lock(&unheard_of, token).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn a_break_is_sent_again_until_it_is_known_to_have_come_true() {
+    let store = MemoryStore::new();
+    let holders = quick().build(store.clone()).unwrap();
+    let lost = AtomicU32::new(0);
+    let faulty = Faulty::new(store, move |_, request| match request {
+        Request::Write(Write::Advance { .. }) if lost.fetch_add(1, Ordering::SeqCst) == 0 => {
+            Fate::AnswerLost
+        }
+        _ => Fate::Fine,
+    });
+    let operators = quick().build(faulty).unwrap();
+    let guard = holders.acquire("broken").unwrap();
+    let token = guard.fencing_token();
+    assert!(operators.break_lock("broken", token).unwrap());
+    assert!(operators.try_acquire("broken").unwrap().is_some());
+}
+
+#[test]
+fn a_break_that_gets_no_answer_says_so() {
+    let nobody = Faulty::new(MemoryStore::new(), |_, _| Fate::Lost);
+    let operators = quick()
+        .request_timeout(Duration::from_millis(100))
+        .build(nobody)
+        .unwrap();
+    let failed = operators.break_lock("broken", FencingToken::new(1));
+    assert!(matches!(
+        failed,
+        Err(Error::Store {
+            doing: "break",
+            source: StoreError::Unreachable { .. },
+            ..
+        })
     ));
 }

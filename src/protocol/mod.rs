@@ -11,10 +11,12 @@
 //! * [`Presence`]: what a waiter says about itself, and when.
 //! * [`Tenure`]: what a holder knows about its own lease.
 //! * [`Releasing`]: giving the lock back through lost answers.
+//! * [`Breaking`]: taking a turn away because an operator says so.
 //! * [`Watch`]: how long a record has stood still, as one observer saw it.
 //! * [`Pace`]: how long to pause between two looks.
 
 mod attempt;
+mod breaking;
 mod pace;
 mod presence;
 mod release;
@@ -25,6 +27,7 @@ mod watch;
 mod write;
 
 pub use attempt::{Attempt, GaveUp, Grant, Notice, Patience, Step, Title};
+pub use breaking::{BreakEnd, BreakStep, Breaking};
 pub use pace::{Pace, Place, backoff};
 pub use presence::{ANNOUNCE_DELAY, Presence, expiry};
 pub use release::{ReleaseEnd, ReleaseStep, Releasing};
