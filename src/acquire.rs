@@ -221,7 +221,7 @@ impl<'a> Acquire<'a> {
         let leaving = self.waiter.is_leaving();
         match self.ask(step) {
             Ok(answer) => {
-                self.met_others |= matches!(answer, Answer::Refused);
+                self.met_others |= matches!(answer, Answer::Refused(_));
                 if !leaving {
                     self.failure = None;
                 }
@@ -250,10 +250,7 @@ impl<'a> Acquire<'a> {
         let (store, lock) = (&self.core.store, self.lock);
         let within = self.core.settings.request_timeout;
         Ok(match step {
-            Step::Write(write) => match store.write(lock, write, within)? {
-                Some(record) => Answer::Applied(record),
-                None => Answer::Refused,
-            },
+            Step::Write(write) => store.write(lock, write, within)?.into(),
             Step::Read(consistency) => Answer::Read(store.read(lock, *consistency, within)?),
             Step::Look { from, to } => {
                 Answer::Rows(store.look(lock, *from, *to, LOOK_LIMIT, within)?)

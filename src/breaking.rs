@@ -20,10 +20,7 @@ pub(crate) fn break_turn(core: &Core, lock: &LockName, ticket: Ticket) -> Result
                 .store
                 .read(lock, Consistency::Strong, within)
                 .map(Answer::Read),
-            BreakStep::Write(write) => core
-                .store
-                .write(lock, &write, within)
-                .map(|record| record.map_or(Answer::Refused, Answer::Applied)),
+            BreakStep::Write(write) => core.store.write(lock, &write, within).map(Answer::from),
             BreakStep::Pause(until) => {
                 core.machine.wait(&[], until);
                 Ok(Answer::Ready)

@@ -213,8 +213,7 @@ impl LockGuard {
                 ReleaseStep::Write(write) => {
                     let within = limit.min(give_up_at.since(now.moment));
                     match core.store.write(&self.lease.name, &write, within) {
-                        Ok(Some(record)) => Answer::Applied(record),
-                        Ok(None) => Answer::Refused,
+                        Ok(written) => written.into(),
                         Err(error) => {
                             let failure = error.failure();
                             first_failure.get_or_insert(error);

@@ -15,6 +15,7 @@ use crate::lease::Lease;
 use crate::machine::Task;
 use crate::presence::Presence;
 use crate::protocol::{LossReason, Moment, Standing};
+use crate::store::Written;
 
 /// So many renewals may be under way at once.
 const CARRIERS: usize = 64;
@@ -333,8 +334,8 @@ fn renew(core: Arc<Core>, lease: Arc<Lease>) -> Task {
     }
     let answer = core.store.write(&lease.name, &write, within);
     let ((), news) = lease.settle(|tenure, now| match &answer {
-        Ok(Some(_)) => tenure.renewed(sent.moment, now),
-        Ok(None) => tenure.refused(),
+        Ok(Written::Applied(_)) => tenure.renewed(sent.moment, now),
+        Ok(Written::Refused(_)) => tenure.refused(),
         Err(_) => tenure.failed(core.now()),
     });
     Box::new(move || {
@@ -417,7 +418,11 @@ mod tests {
             start: Ticket::new(1),
             grace: Duration::from_secs(1),
         };
-        let record = store.write(&lock, &take, DEADLINE).unwrap().unwrap();
+        let record = store
+            .write(&lock, &take, DEADLINE)
+            .unwrap()
+            .applied()
+            .unwrap();
         let grant = Grant {
             ticket: record.turn(),
             holder,

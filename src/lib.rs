@@ -57,7 +57,7 @@ pub use options::AcquireOptions;
 pub use protocol::LossReason;
 pub use store::{
     AccessKeys, Credentials, DynamoDbStore, DynamoDbStoreBuilder, LockStore, MemoryStore, Page,
-    PageEnd,
+    PageEnd, Written,
 };
 pub use types::{FencingToken, HolderId, InvalidName, LockName, Ticket};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{Consistency, Write, apply};
 use dynamodb_fifo_lock::record::{Holder, LockRecord, TicketRow, TicketState};
-use dynamodb_fifo_lock::{HolderId, LockName, LockStore, StoreError, Ticket};
+use dynamodb_fifo_lock::{HolderId, LockName, LockStore, StoreError, Ticket, Written};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -102,8 +102,12 @@ fn random_walks_agree_with_the_model() {
                 let write = draw_write(&mut dice, model.as_ref());
                 let expected = apply(model.as_ref(), &write);
                 let found = backend.store.write(&lock, &write, WITHIN).unwrap();
+                if let Written::Refused(Some(seen)) = &found {
+                    assert_eq!(Some(seen), model.as_ref(), "{}: {write:?}", backend.name);
+                }
                 assert_eq!(
-                    found, expected,
+                    found.applied(),
+                    expected,
                     "{} seed {seed} step {step}: {write:?} on {model:?}",
                     backend.name
                 );
@@ -167,14 +171,23 @@ fn an_unknown_lock_has_no_record_and_only_joining_makes_one() {
             },
         ] {
             let answer = backend.store.write(&lock, &write, WITHIN).unwrap();
-            assert_eq!(answer, None, "{}: {write:?}", backend.name);
+            assert_eq!(
+                answer,
+                Written::Refused(None),
+                "{}: {write:?}",
+                backend.name
+            );
             assert_eq!(read(), None, "{}: {write:?}", backend.name);
         }
         let write = Write::Enqueue {
             start: Ticket::new(7),
             grace: GRACE,
         };
-        let record = backend.store.write(&lock, &write, WITHIN).unwrap();
+        let record = backend
+            .store
+            .write(&lock, &write, WITHIN)
+            .unwrap()
+            .applied();
         assert_eq!(record.as_ref().unwrap().issued, Ticket::new(8));
         assert_eq!(read(), record);
     }
@@ -196,7 +209,12 @@ fn what_is_written_reads_back_the_same() {
             start: Ticket::new(1_800_000_000_000),
             grace: GRACE,
         };
-        let record = backend.store.write(&lock, &write, WITHIN).unwrap().unwrap();
+        let record = backend
+            .store
+            .write(&lock, &write, WITHIN)
+            .unwrap()
+            .applied()
+            .unwrap();
         assert_eq!(record.holder, Some(odd), "{}", backend.name);
         let read = backend.store.read(&lock, Consistency::Strong, WITHIN);
         assert_eq!(read.unwrap(), Some(record), "{}", backend.name);
@@ -351,7 +369,7 @@ fn rows_and_records_never_meet() {
             start: Ticket::new(6),
             grace: GRACE,
         };
-        let record = store.write(&lock, &write, WITHIN).unwrap();
+        let record = store.write(&lock, &write, WITHIN).unwrap().applied();
         assert!(record.is_some(), "{}", backend.name);
         // Ticket 0 is where the record stands.
         let refused = [

@@ -100,7 +100,13 @@ fn a_transaction_is_refused_once_another_went_past_the_holder() {
             to: record.turn().next(),
             wall_ms: 1,
         };
-        assert!(store.write(&lock, &advance, WITHIN).unwrap().is_some());
+        assert!(
+            store
+                .write(&lock, &advance, WITHIN)
+                .unwrap()
+                .applied()
+                .is_some()
+        );
         assert!(guard.is_held());
         assert!(!commit(&table, &check), "{}", table.name);
     }
@@ -121,7 +127,11 @@ fn a_transaction_commits_in_a_turn_that_is_not_claimed_and_not_before_it() {
         };
         assert!(!commit(&table, &check(11, "a")), "no ticket is out");
         for _ in 0..2 {
-            store.write(&lock, &join, WITHIN).unwrap().unwrap();
+            store
+                .write(&lock, &join, WITHIN)
+                .unwrap()
+                .applied()
+                .unwrap();
         }
         assert!(commit(&table, &check(11, "a")), "{}", table.name);
         assert!(!commit(&table, &check(12, "b")), "{}", table.name);
@@ -133,12 +143,14 @@ fn a_transaction_commits_in_a_turn_that_is_not_claimed_and_not_before_it() {
         store
             .write(&lock, &release(11, "a"), WITHIN)
             .unwrap()
+            .applied()
             .unwrap();
         assert!(!commit(&table, &check(11, "a")), "{}", table.name);
         assert!(commit(&table, &check(12, "b")), "{}", table.name);
         store
             .write(&lock, &release(12, "b"), WITHIN)
             .unwrap()
+            .applied()
             .unwrap();
         assert!(!commit(&table, &check(13, "c")), "nobody drew 13");
     }

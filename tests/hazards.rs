@@ -32,7 +32,14 @@ fn the_tenth_ticket_comes_after_the_ninth() {
         let lock = unique("tenth");
         let name = LockName::new(&lock).unwrap();
         // The lock has served eight tickets.
-        let write = |write: &Write| backend.store.write(&name, write, WITHIN).unwrap().unwrap();
+        let write = |write: &Write| {
+            backend
+                .store
+                .write(&name, write, WITHIN)
+                .unwrap()
+                .applied()
+                .unwrap()
+        };
         let record = write(&Write::Enqueue {
             start: Ticket::new(7),
             grace: Duration::from_secs(1),
@@ -83,7 +90,7 @@ fn a_slow_joiner_never_gets_in_beside_the_one_that_is_served() {
         if let Request::Write(write @ Write::Enqueue { .. }) = request
             && first.swap(false, Ordering::SeqCst)
         {
-            let record = inner.write(name, write, WITHIN).unwrap().unwrap();
+            let record = inner.write(name, write, WITHIN).unwrap().applied().unwrap();
             drawn.send(record.issued).unwrap();
             let _ = goes_on.recv();
             return Fate::Lost;
@@ -148,7 +155,11 @@ fn a_renewal_in_the_last_moment_saves_the_holder() {
     let impatient = Faulty::new(store.clone(), move |_, request| {
         if matches!(request, Request::Write(Write::Advance { .. })) {
             seen.fetch_add(1, Ordering::SeqCst);
-            inner.write(&watched, &renewal, WITHIN).unwrap().unwrap();
+            inner
+                .write(&watched, &renewal, WITHIN)
+                .unwrap()
+                .applied()
+                .unwrap();
         }
         Fate::Fine
     });

@@ -317,7 +317,7 @@ fn a_write_whose_answer_is_lost_is_applied_once() {
             let lock = LockName::new(&unique("lost-answer")).unwrap();
             let mut model = None;
             for write in before {
-                model = sound.write(&lock, write, GENEROUS).unwrap();
+                model = sound.write(&lock, write, GENEROUS).unwrap().applied();
             }
             let error = spoilt.write(&lock, write, GENEROUS).unwrap_err();
             assert!(error.maybe_applied(), "{write:?}: {error}");

@@ -74,7 +74,13 @@ fn a_lock_shows_who_holds_and_who_waits() {
         let inspect = || client.inspect(lock.as_str()).unwrap();
         assert!(inspect().is_none(), "{name}");
 
-        let write = |write: &Write| store.write(&lock, write, WITHIN).unwrap().unwrap();
+        let write = |write: &Write| {
+            store
+                .write(&lock, write, WITHIN)
+                .unwrap()
+                .applied()
+                .unwrap()
+        };
         write(&take("a"));
         let status = inspect().unwrap();
         assert_eq!((status.name, status.waiting), (lock.clone(), 0), "{name}");
@@ -144,9 +150,17 @@ fn a_crowd_is_shown_up_to_a_thousand() {
     let store = MemoryStore::new();
     let client = quick().build(store.clone()).unwrap();
     let lock = LockName::new("crowd").unwrap();
-    store.write(&lock, &take("a"), WITHIN).unwrap().unwrap();
+    store
+        .write(&lock, &take("a"), WITHIN)
+        .unwrap()
+        .applied()
+        .unwrap();
     for ticket in 12..1_212 {
-        store.write(&lock, &join(), WITHIN).unwrap().unwrap();
+        store
+            .write(&lock, &join(), WITHIN)
+            .unwrap()
+            .applied()
+            .unwrap();
         let row = row(ticket, TicketState::Waiting, 4_000_000_000);
         assert!(store.announce(&lock, &row, WITHIN).unwrap());
     }
@@ -195,7 +209,11 @@ fn a_list_goes_on_past_rows_that_are_not_ours() {
         let (mut names, mut strangers) = (HashSet::new(), HashSet::new());
         for number in 0..12 {
             let lock = LockName::new(&format!("lock {number}")).unwrap();
-            store.write(&lock, &take("a"), WITHIN).unwrap().unwrap();
+            store
+                .write(&lock, &take("a"), WITHIN)
+                .unwrap()
+                .applied()
+                .unwrap();
             table.put_row(lock.as_str(), 7, json!({ "fat": { "S": fat } }));
             names.insert(lock.to_string());
             let stranger = format!("stranger {number}\n");
@@ -255,9 +273,17 @@ fn a_look_that_fails_is_the_inspections_failure() {
     });
     let client = quick().build(store.clone()).unwrap();
     let lock = LockName::new("unseen").unwrap();
-    store.write(&lock, &take("a"), WITHIN).unwrap().unwrap();
+    store
+        .write(&lock, &take("a"), WITHIN)
+        .unwrap()
+        .applied()
+        .unwrap();
     assert!(client.inspect("unseen").unwrap().is_some(), "nobody waits");
-    store.write(&lock, &join(), WITHIN).unwrap().unwrap();
+    store
+        .write(&lock, &join(), WITHIN)
+        .unwrap()
+        .applied()
+        .unwrap();
     let error = client.inspect("unseen").unwrap_err();
     assert!(matches!(
         error,

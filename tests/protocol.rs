@@ -116,7 +116,7 @@ impl World {
                         self.record = Some(record.clone());
                         Answer::Applied(record)
                     }
-                    None => Answer::Refused,
+                    None => Answer::Refused(None),
                 },
                 Step::Read(_) => Answer::Read(self.record.clone()),
                 Step::Look { from, to } => {

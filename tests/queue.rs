@@ -241,7 +241,7 @@ fn a_guard_whose_claim_fails_is_lost_like_any_other() {
                     to: seen.turn().next(),
                     wall_ms: 0,
                 };
-                inner.write(lock, &past, WITHIN).unwrap().unwrap();
+                inner.write(lock, &past, WITHIN).unwrap().applied().unwrap();
                 return Fate::Fine;
             }
             Fate::Lost

@@ -1,6 +1,7 @@
 //! Taking a turn away from whoever has it, because an operator says so.
 
 use super::{Answer, Moment, Now, Write, backoff};
+use crate::record::LockRecord;
 use crate::types::Ticket;
 
 /// The end of one turn, however alive its holder is: an advance that asks for no
@@ -53,9 +54,12 @@ impl Breaking {
 
     /// Takes the answer to the last step and says what to do next.
     pub fn step(&mut self, answer: Answer, now: Now) -> BreakStep {
+        let time_is_up = now.moment >= self.give_up_at;
         match answer {
             Answer::Applied(_) => BreakStep::Done(BreakEnd::Broken),
-            Answer::Read(Some(record)) if record.turn() == self.ticket && !record.is_free() => {
+            Answer::Read(Some(record)) | Answer::Refused(Some(record))
+                if self.is_its_turn(&record) && !time_is_up =>
+            {
                 BreakStep::Write(Write::Advance {
                     served: record.served,
                     revision: record.revision,
@@ -63,7 +67,7 @@ impl Breaking {
                     wall_ms: now.wall_ms,
                 })
             }
-            Answer::Read(record) => {
+            Answer::Read(record) | Answer::Refused(record @ Some(_)) if !time_is_up => {
                 let is_past = record.is_some_and(|record| record.served >= self.ticket);
                 BreakStep::Done(match self.maybe_applied && is_past {
                     true => BreakEnd::Broken,
@@ -79,10 +83,14 @@ impl Breaking {
                 }
                 BreakStep::Pause(again)
             }
-            _ if now.moment >= self.give_up_at => BreakStep::Done(BreakEnd::Failed),
+            _ if time_is_up => BreakStep::Done(BreakEnd::Failed),
             // Refused: a renewal came between the read and the write, or the end.
             _ => BreakStep::Read,
         }
+    }
+
+    fn is_its_turn(&self, record: &LockRecord) -> bool {
+        record.turn() == self.ticket && !record.is_free()
     }
 }
 
@@ -92,7 +100,6 @@ mod tests {
 
     use super::*;
     use crate::protocol::Failure;
-    use crate::record::LockRecord;
 
     const LOST: Answer = Answer::Failed(Failure {
         maybe_applied: true,
@@ -136,10 +143,13 @@ mod tests {
         let mut breaking = breaking();
         assert_eq!(breaking.step(Answer::Ready, now(0)), BreakStep::Read);
         assert_eq!(breaking.step(seen(4, 8, 1), now(1)), advance(1));
-        assert_eq!(breaking.step(Answer::Refused, now(2)), BreakStep::Read);
+        assert_eq!(
+            breaking.step(Answer::Refused(None), now(2)),
+            BreakStep::Read
+        );
         assert_eq!(breaking.step(seen(4, 8, 2), now(3)), advance(2));
         assert_eq!(
-            breaking.step(Answer::Refused, now(1_000)),
+            breaking.step(Answer::Refused(None), now(1_000)),
             BreakStep::Done(BreakEnd::Failed)
         );
     }

@@ -72,8 +72,9 @@ pub enum Answer {
     Read(Option<LockRecord>),
     /// The write was applied, and left this record behind.
     Applied(LockRecord),
-    /// The write's condition did not hold. Nothing was written.
-    Refused,
+    /// The write's condition did not hold, and nothing was written. With the record
+    /// that made it so, if the store shows it.
+    Refused(Option<LockRecord>),
     /// The look found these rows.
     Rows(Vec<TicketRow>),
     /// The row was written, or was not ours to write.

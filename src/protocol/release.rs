@@ -74,8 +74,8 @@ impl Releasing {
             // The condition fails only once the ticket is finished. If we sent
             // this before, then by us; and if not, the lock has been handed on
             // all the same, which is what a release promises.
-            Answer::Refused if self.maybe_applied => ReleaseStep::Done(ReleaseEnd::Released),
-            Answer::Refused => ReleaseStep::Done(ReleaseEnd::NotOurs),
+            Answer::Refused(_) if self.maybe_applied => ReleaseStep::Done(ReleaseEnd::Released),
+            Answer::Refused(_) => ReleaseStep::Done(ReleaseEnd::NotOurs),
             Answer::Failed(failure) => {
                 self.failures = self.failures.saturating_add(1);
                 self.maybe_applied |= failure.maybe_applied;
@@ -197,7 +197,7 @@ mod tests {
             ReleaseStep::Write(_)
         ));
         assert_eq!(
-            releasing.step(Answer::Refused, now(70)),
+            releasing.step(Answer::Refused(None), now(70)),
             ReleaseStep::Done(ReleaseEnd::Released)
         );
     }
@@ -207,7 +207,7 @@ mod tests {
         let mut releasing = releasing();
         let _ = releasing.step(Answer::Ready, now(0));
         assert_eq!(
-            releasing.step(Answer::Refused, now(10)),
+            releasing.step(Answer::Refused(None), now(10)),
             ReleaseStep::Done(ReleaseEnd::NotOurs)
         );
     }

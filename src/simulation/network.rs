@@ -12,7 +12,7 @@ use super::scheduler::{OUTSIDE, Scheduler};
 use crate::error::StoreError;
 use crate::protocol::{Consistency, Write, apply};
 use crate::record::{LockRecord, TicketRow};
-use crate::store::{LockStore, Page, PageEnd};
+use crate::store::{LockStore, Page, PageEnd, Written};
 use crate::types::{HolderId, LockName, Ticket};
 
 /// How often what goes wrong, of a thousand requests.
@@ -267,18 +267,19 @@ impl LockStore for Network {
         self.carry(within, move |server, now| server.read(stale, now))
     }
 
-    fn write(
-        &self,
-        _: &LockName,
-        write: &Write,
-        within: Duration,
-    ) -> Result<Option<LockRecord>, StoreError> {
+    fn write(&self, _: &LockName, write: &Write, within: Duration) -> Result<Written, StoreError> {
         let (write, sent) = (write.clone(), self.scheduler.now());
         let (scheduler, process) = (Arc::clone(&self.scheduler), self.process);
+        // Some stores show the record that made them refuse, some do not.
+        let shows = scheduler.draw(|dice| dice.random_bool(0.5));
         self.carry(within, move |server, now| {
             let after = server.write(&write, sent, now);
             scheduler.note(|| format!("{process}: {} -> {}", name(&write), brief(after.as_ref())));
-            after
+            match after {
+                Some(record) => Written::Applied(record),
+                None if shows => Written::Refused(server.read(false, now)),
+                None => Written::Refused(None),
+            }
         })
     }
 

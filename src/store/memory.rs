@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-use super::{FIRST_TICKET, LockStore, Page, PageEnd, check_ticket};
+use super::{FIRST_TICKET, LockStore, Page, PageEnd, Written, check_ticket};
 use crate::error::StoreError;
 use crate::protocol::{Consistency, Write, apply};
 use crate::record::{LockRecord, TicketRow};
@@ -58,18 +58,15 @@ impl LockStore for MemoryStore {
         Ok(self.state.lock().records.get(lock).cloned())
     }
 
-    fn write(
-        &self,
-        lock: &LockName,
-        write: &Write,
-        _: Duration,
-    ) -> Result<Option<LockRecord>, StoreError> {
+    fn write(&self, lock: &LockName, write: &Write, _: Duration) -> Result<Written, StoreError> {
         let records = &mut self.state.lock().records;
-        let after = apply(records.get(lock), write);
-        if let Some(record) = &after {
-            records.insert(lock.clone(), record.clone());
-        }
-        Ok(after)
+        Ok(match apply(records.get(lock), write) {
+            Some(record) => {
+                records.insert(lock.clone(), record.clone());
+                Written::Applied(record)
+            }
+            None => Written::Refused(records.get(lock).cloned()),
+        })
     }
 
     fn announce(&self, lock: &LockName, row: &TicketRow, _: Duration) -> Result<bool, StoreError> {
@@ -193,7 +190,11 @@ mod tests {
             start: Ticket::new(8),
             grace: Duration::from_secs(1),
         };
-        store.write(&lock, &join, WITHIN).unwrap().unwrap();
+        store
+            .write(&lock, &join, WITHIN)
+            .unwrap()
+            .applied()
+            .unwrap();
         announce(11, 1);
         assert_eq!(left(), [8, 9, 10, 11], "7 was finished and has expired");
     }

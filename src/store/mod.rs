@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusoto_dynamodb::ConditionCheck;
 
 use crate::error::StoreError;
-use crate::protocol::{Consistency, Write};
+use crate::protocol::{Answer, Consistency, Write};
 use crate::record::{LockRecord, TicketRow};
 use crate::types::{HolderId, LockName, Ticket};
 
@@ -43,7 +43,7 @@ pub trait LockStore: Send + Sync {
         within: Duration,
     ) -> Result<Option<LockRecord>, StoreError>;
 
-    /// Applies a write and returns the record it left; `None` if it was refused.
+    /// Applies a write, or refuses it.
     ///
     /// # Errors
     /// Any [`StoreError`]; [`StoreError::maybe_applied`] says whether the write
@@ -53,7 +53,7 @@ pub trait LockStore: Send + Sync {
         lock: &LockName,
         write: &Write,
         within: Duration,
-    ) -> Result<Option<LockRecord>, StoreError>;
+    ) -> Result<Written, StoreError>;
 
     /// Writes the row of a ticket: if there is none yet, or if the one that is
     /// there has the same `id` and has not left. Says whether it was written. So
@@ -118,6 +118,36 @@ pub trait LockStore: Send + Sync {
     }
 }
 
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It was applied, and left this record.
+    Applied(LockRecord),
+    /// Its condition did not hold. A store that can tell shows the record that made
+    /// it refuse, which saves whoever wants to know a read.
+    Refused(Option<LockRecord>),
+}
+
+impl Written {
+    /// The record that the write left, if it was applied.
+    #[must_use]
+    pub fn applied(self) -> Option<LockRecord> {
+        match self {
+            Self::Applied(record) => Some(record),
+            Self::Refused(_) => None,
+        }
+    }
+}
+
+impl From<Written> for Answer {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Applied(record) => Self::Applied(record),
+            Written::Refused(seen) => Self::Refused(seen),
+        }
+    }
+}
+
 /// Refuses the number under which the lock's own record stands.
 fn check_ticket(ticket: Ticket) -> Result<(), StoreError> {
     if ticket < FIRST_TICKET {
@@ -162,7 +192,7 @@ impl<S: LockStore + ?Sized> LockStore for Arc<S> {
         lock: &LockName,
         write: &Write,
         within: Duration,
-    ) -> Result<Option<LockRecord>, StoreError> {
+    ) -> Result<Written, StoreError> {
         (**self).write(lock, write, within)
     }
 

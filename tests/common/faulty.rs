@@ -6,7 +6,9 @@ use std::time::Duration;
 use dynamodb_fifo_lock::protocol::{Consistency, Write};
 use dynamodb_fifo_lock::record::{LockRecord, TicketRow};
 use dynamodb_fifo_lock::rusoto_dynamodb::ConditionCheck;
-use dynamodb_fifo_lock::{HolderId, LockName, LockStore, Page, PageEnd, StoreError, Ticket};
+use dynamodb_fifo_lock::{
+    HolderId, LockName, LockStore, Page, PageEnd, StoreError, Ticket, Written,
+};
 
 /// What happens to one request.
 pub enum Fate {
@@ -95,7 +97,7 @@ impl LockStore for Faulty {
         lock: &LockName,
         write: &Write,
         within: Duration,
-    ) -> Result<Option<LockRecord>, StoreError> {
+    ) -> Result<Written, StoreError> {
         self.meet(lock, &Request::Write(write), || {
             self.inner.write(lock, write, within)
         })

@@ -41,7 +41,7 @@ fn race(
                 let (start, write) = (&start, &write);
                 scope.spawn(move || {
                     start.wait();
-                    store.write(lock, &write(id), WITHIN).unwrap()
+                    store.write(lock, &write(id), WITHIN).unwrap().applied()
                 })
             })
             .collect();
@@ -61,7 +61,7 @@ fn check(name: &str, before: &[Write], rival: impl Fn(u32) -> Write + Sync, winn
             let lock = LockName::new(&unique("race")).unwrap();
             let mut model = None;
             for write in before {
-                model = store.write(&lock, write, WITHIN).unwrap();
+                model = store.write(&lock, write, WITHIN).unwrap().applied();
                 assert!(model.is_some(), "{name}: {write:?}");
             }
             let answers = race(store, &lock, &rival);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{Consistency, Write, apply};
 use dynamodb_fifo_lock::record::{Holder, LockRecord, TicketRow, TicketState};
-use dynamodb_fifo_lock::{DynamoDbStore, HolderId, LockName, LockStore, StoreError, Ticket};
+use dynamodb_fifo_lock::{
+    DynamoDbStore, HolderId, LockName, LockStore, StoreError, Ticket, Written,
+};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -356,7 +358,7 @@ fn a_lock_row_is_read_exactly_or_refused_by_name() {
                 }
             }
             let write = draw(try_it);
-            let answer = store.write(&name, &write, WITHIN);
+            let answer = store.write(&name, &write, WITHIN).map(Written::applied);
             match (&expected, &answer) {
                 (Some(before), Ok(after)) => prop_assert_eq!(after, &apply(Some(before), &write)),
                 (Some(_), Err(error)) => prop_assert!(false, "{error} for {kept:?}"),

@@ -330,7 +330,7 @@ impl Harness {
         let it = state.client(client);
         match (&mut it.tenure, &mut it.presence, answer) {
             (Some(tenure), _, Answer::Applied(_)) => tenure.renewed(sent, now.moment),
-            (Some(tenure), _, Answer::Refused) => tenure.refused(),
+            (Some(tenure), _, Answer::Refused(_)) => tenure.refused(),
             (Some(tenure), _, Answer::Failed(_)) => tenure.failed(now),
             (None, Some(presence), Answer::Announced) => presence.announced(sent),
             (None, Some(presence), _) => presence.failed(now),

@@ -55,7 +55,7 @@ fn attempt(
         answer = match waiter.step(answer, now) {
             Step::Write(write) => match apply(record.as_ref(), &write) {
                 Some(after) => Answer::Applied(record.insert(after).clone()),
-                None => Answer::Refused,
+                None => Answer::Refused(None),
             },
             Step::Read(_) => Answer::Read(record.clone()),
             Step::Look { .. } => Answer::Rows(Vec::new()),

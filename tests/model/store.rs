@@ -36,7 +36,7 @@ impl Harness {
 
     fn write(&self, state: &mut State, write: &Write, sent: u8) -> Answer {
         let Some(after) = self.apply(state.record.as_ref(), write) else {
-            return Answer::Refused;
+            return Answer::Refused(None);
         };
         if self.robs_another(state, write, &after) {
             state.breaks(Law::Release);
@@ -175,7 +175,7 @@ impl Harness {
             .get(&row.ticket)
             .is_none_or(|there| there.gives_way_to(&row));
         if !ours {
-            return Answer::Refused;
+            return Answer::Refused(None);
         }
         state.rows.insert(row.ticket, row);
         Answer::Announced

@@ -450,7 +450,7 @@ impl Crowd {
                         self.record = Some(record.clone());
                         Answer::Applied(record)
                     }
-                    None => Answer::Refused,
+                    None => Answer::Refused(None),
                 }
             }
             Request::Read(consistency) => {

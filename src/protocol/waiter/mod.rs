@@ -175,7 +175,7 @@ impl Waiter {
             Answer::Failed(failure) => self.failed(failure, now),
             Answer::Applied(record) => self.applied(record, now),
             Answer::Read(record) => self.read(record, now),
-            Answer::Refused => self.refused(now),
+            Answer::Refused(seen) => self.refused(seen, now),
             Answer::Rows(rows) => self.surveyed(&rows, now),
             Answer::HandedOver(sent) => match self.ticket {
                 Some(ticket) => {
@@ -265,9 +265,10 @@ impl Waiter {
         }
     }
 
-    fn refused(&mut self, now: Now) -> Step {
+    fn refused(&mut self, seen: Option<LockRecord>, now: Now) -> Step {
         match (&self.goal, self.attempt.patience) {
             (Goal::Try, Patience::Queue) => self.pursue(Goal::Enqueue, now),
+            (Goal::Try, Patience::TryOnly) if seen.is_some() => self.confirmed(seen, now),
             (Goal::Try, Patience::TryOnly) => self.pursue(Goal::Confirm, now),
             // Somebody was faster.
             (_, Patience::TryOnly) => self.not_ours(now),

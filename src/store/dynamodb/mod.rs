@@ -38,7 +38,7 @@ use self::failure::explain;
 use self::http::Courier;
 use self::item::Strangers;
 use self::region::from_environment;
-use super::{FIRST_TICKET, LockStore, Page, PageEnd, check_ticket};
+use super::{FIRST_TICKET, LockStore, Page, PageEnd, Written, check_ticket};
 use crate::error::{Error, StoreError};
 use crate::protocol::{Consistency, Write};
 use crate::record::{LockRecord, TicketRow};
@@ -167,7 +167,7 @@ impl LockStore for DynamoDbStore {
         lock: &LockName,
         write: &Write,
         within: Duration,
-    ) -> Result<Option<LockRecord>, StoreError> {
+    ) -> Result<Written, StoreError> {
         let input = request::update(&self.table, lock, write);
         let answer = self.ask(
             within,
@@ -190,9 +190,12 @@ impl LockStore for DynamoDbStore {
                     | Write::Withdraw { .. } => Strangers::Ignored,
                     _ => Strangers::Refused,
                 };
-                item::record(lock, &item, strangers).map(Some)
+                item::record(lock, &item, strangers).map(Written::Applied)
             }
-            Err(RusotoError::Service(UpdateItemError::ConditionalCheckFailed(_))) => Ok(None),
+            // rusoto does not know the parameter that would make it show the record.
+            Err(RusotoError::Service(UpdateItemError::ConditionalCheckFailed(_))) => {
+                Ok(Written::Refused(None))
+            }
             Err(error) => Err(self.look_at_key(explain(&self.table, error), within)),
         }
     }
