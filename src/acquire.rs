@@ -17,11 +17,13 @@ use crate::presence::Presence;
 use crate::protocol::{
     self, Answer, Attempt, GaveUp, Grant, LOOK_LIMIT, Moment, Notice, Patience, Step, Waiter,
 };
+use crate::record::Mode;
 use crate::types::{HolderId, LockName, Ticket};
 
 /// How one acquire is to wait.
 pub(crate) struct Manner {
     pub(crate) patience: Patience,
+    pub(crate) mode: Mode,
     pub(crate) timeout: Option<Duration>,
     pub(crate) cancel: Option<Receiver<()>>,
     pub(crate) data: Option<String>,
@@ -47,6 +49,7 @@ pub(crate) struct Acquire<'a> {
     began: Moment,
     waiter: Waiter,
     id: HolderId,
+    mode: Mode,
     /// The place among the waiters of this client, and what the queue is told,
     /// while there is a ticket.
     queued: Option<Queued>,
@@ -96,7 +99,9 @@ impl<'a> Acquire<'a> {
             id: id.clone(),
             owner: settings.owner.clone(),
             data: manner.data,
+            mode: manner.mode,
             lease: settings.lease,
+            lock_delay: settings.lock_delay,
             grace: settings.claim_grace,
             pace: settings.pace,
             presence: settings.presence,
@@ -116,6 +121,7 @@ impl<'a> Acquire<'a> {
             began,
             waiter,
             id,
+            mode: manner.mode,
             queued: None,
             failure: None,
             failed_to_leave: None,
@@ -204,6 +210,8 @@ impl<'a> Acquire<'a> {
         ));
         self.heartbeat.announce(&presence);
         let holder = self.waiter.holder(now);
+        // Nobody can claim a share in somebody else's name.
+        let holder = (self.mode == Mode::Exclusive).then_some(holder);
         Queued {
             seat: self.lobby.enter(self.lock, ticket, holder),
             presence,
@@ -372,6 +380,10 @@ impl<'a> Acquire<'a> {
                 Notice::PassedOver { ticket } => {
                     self.core.tell(&Event::PassedOver { lock, ticket });
                 }
+                Notice::Evicted { owner } => self.core.tell(&Event::Evicted {
+                    lock,
+                    owner: &owner,
+                }),
                 Notice::WentPast { first, last, stall } => self.core.tell(&Event::WentPast {
                     lock,
                     first,

@@ -33,6 +33,20 @@ impl LockClientBuilder {
         self
     }
 
+    /// For how long the others wait on top of the lease when this client loses a lock:
+    /// 0 to an hour, in whole milliseconds. For systems that cannot check tokens: what
+    /// a holder sent before its lease ended has so long to arrive or to time out
+    /// ([Chubby][chubby] calls it a lock-delay). A lock that is released passes on at
+    /// once all the same. With a delay, a grant after a wait costs one write more, and
+    /// [`inspect`](LockClient::inspect) shows the delay as part of the lease. Defaults to
+    /// no delay.
+    ///
+    /// [chubby]: https://research.google/pubs/the-chubby-lock-service-for-loosely-coupled-distributed-systems/
+    pub fn lock_delay(mut self, delay: Duration) -> Self {
+        self.wishes.lock_delay = Some(delay);
+        self
+    }
+
     /// How often a held lock is renewed. Together with the request time-out it
     /// has to be shorter than the lease. Defaults to a quarter of the lease.
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {

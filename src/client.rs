@@ -15,6 +15,7 @@ use crate::inspect::{self, LockStatus, Locks};
 use crate::lease::Lease;
 use crate::options::AcquireOptions;
 use crate::protocol::{Patience, Tenure};
+use crate::record::Mode;
 use crate::shared::Shared;
 use crate::types::{FencingToken, LockName, Ticket};
 
@@ -98,6 +99,7 @@ impl LockClient {
         let contended = self.shared.recently_contended(&lock);
         let manner = Manner {
             patience: Patience::Queue,
+            mode: options.mode(),
             timeout,
             cancel: options.cancel,
             data: options.data,
@@ -122,12 +124,28 @@ impl LockClient {
     /// [`Error::InvalidName`], [`Error::Closed`] or [`Error::Store`]. That the
     /// lock is busy is no error, but `None`.
     pub fn try_acquire(&self, name: &str) -> Result<Option<LockGuard>, Error> {
+        self.try_acquire_with(name, AcquireOptions::new())
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), with `data`, or shared. A time-out and a
+    /// channel to cancel have no meaning here: nothing is waited for.
+    ///
+    /// # Errors
+    /// As [`try_acquire`](Self::try_acquire); [`Error::InvalidSetting`] if an option
+    /// makes no sense.
+    pub fn try_acquire_with(
+        &self,
+        name: &str,
+        options: AcquireOptions,
+    ) -> Result<Option<LockGuard>, Error> {
         let lock = LockName::new(name)?;
+        options.check()?;
         let manner = Manner {
             patience: Patience::TryOnly,
+            mode: options.mode(),
             timeout: None,
             cancel: None,
-            data: None,
+            data: options.data,
             contended: false,
             turn_time: None,
         };
@@ -310,7 +328,9 @@ impl LockClient {
         let tenure = Tenure::new(grant, core.settings.heartbeat_interval);
         let lease = Arc::new(Lease::new(lock.clone(), tenure, Arc::clone(&core.machine)));
         shared.remember(&lease);
-        shared.lobby.holds(lock, ticket, lease.lost().clone());
+        if lease.mode == Mode::Exclusive {
+            shared.lobby.holds(lock, ticket, lease.lost().clone());
+        }
         shared.heartbeat.keep(&lease);
         let waited = acquire.waited();
         // Only now may the next waiter of this client know that it is the first.

@@ -45,6 +45,13 @@ pub enum Event<'a> {
         /// The ticket that is gone.
         ticket: Ticket,
     },
+    /// This client ended the share of somebody who showed no sign of life.
+    Evicted {
+        /// The lock.
+        lock: &'a LockName,
+        /// Who it was: the owner's text.
+        owner: &'a str,
+    },
     /// This client ended the turn of somebody who showed no sign of life, and of
     /// those after him who were gone as well.
     WentPast {

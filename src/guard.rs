@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::lease::{Lease, Never};
 use crate::lobby::Reservation;
 use crate::protocol::{Answer, LossReason, ReleaseEnd, ReleaseStep, Releasing, Standing};
+use crate::record::Mode;
 use crate::shared::Shared;
 use crate::types::{FencingToken, LockName};
 
@@ -95,6 +96,14 @@ impl LockGuard {
         self.lease.remaining()
     }
 
+    /// Whether the lock is held together with others:
+    /// [`AcquireOptions::shared`](crate::AcquireOptions::shared),
+    /// [`permits`](crate::AcquireOptions::permits). No request.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.lease.mode != Mode::Exclusive
+    }
+
     /// Checks that the lock is held. No request.
     ///
     /// # Errors
@@ -119,7 +128,8 @@ impl LockGuard {
 
     /// A condition for a DynamoDB transaction: put it into a `TransactWriteItems`
     /// next to your own writes, and they are committed only while it is this
-    /// guard's turn. `None` if the store is not in DynamoDB. No request.
+    /// guard's turn. `None` if the store is not in DynamoDB, and if the lock is
+    /// shared. No request.
     ///
     /// This is the strongest fencing there is. The server looks at the lock as it
     /// commits, so neither a pause of this process nor a lease that ended can let
@@ -155,6 +165,9 @@ impl LockGuard {
     /// ```
     #[must_use]
     pub fn condition_check(&self) -> Option<ConditionCheck> {
+        if self.is_shared() {
+            return None;
+        }
         let store = &self.held.as_ref()?.core.store;
         store.condition_check(&self.lease.name, self.lease.ticket, &self.lease.id)
     }
@@ -176,9 +189,12 @@ impl LockGuard {
     fn finish(&self, shared: &Shared) -> Result<(), Error> {
         // Before the others are told that the lock is not held any more: whoever is
         // to have it next must not go and look for itself.
-        let next = shared
-            .lobby
-            .reserve_next(&self.lease.name, self.lease.ticket);
+        let next = match self.lease.mode {
+            Mode::Exclusive => shared
+                .lobby
+                .reserve_next(&self.lease.name, self.lease.ticket),
+            Mode::Shared { .. } => None,
+        };
         // From here on the guard says that it does not hold, whatever comes of
         // the request; and a renewal still under way changes nothing any more.
         let (stood, _) = self.lease.settle(|tenure, now| tenure.end(now));
@@ -191,7 +207,13 @@ impl LockGuard {
                 Err(self.lost_by(reason))
             }
             Standing::Lost(reason) => Err(self.lost_by(reason)),
-            Standing::Held | Standing::Ended => self.hand_on(&shared.core, next),
+            Standing::Held | Standing::Ended => {
+                let handed_on = self.hand_on(&shared.core, next);
+                if self.is_shared() {
+                    shared.lobby.nudge_first(&self.lease.name);
+                }
+                handed_on
+            }
         }
     }
 
@@ -202,6 +224,7 @@ impl LockGuard {
         let mut releasing = Releasing::new(
             self.lease.ticket,
             self.lease.id.clone(),
+            self.lease.mode,
             next.as_ref().map(|next| next.holder.clone()),
             give_up_at,
         );

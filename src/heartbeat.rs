@@ -369,7 +369,7 @@ mod tests {
     use crate::machine::RealMachine;
     use crate::options::Wishes;
     use crate::protocol::{Consistency, Grant, Tenure, Title, Write};
-    use crate::record::Holder;
+    use crate::record::{Holder, Mode};
     use crate::store::{LockStore, MemoryStore};
     use crate::types::{HolderId, LockName, Ticket};
 
@@ -425,6 +425,8 @@ mod tests {
             .unwrap();
         let grant = Grant {
             ticket: record.turn(),
+            mode: Mode::Exclusive,
+            lease: holder.lease,
             holder,
             title: Title::Claimed { sent },
         };

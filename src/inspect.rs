@@ -8,7 +8,7 @@ use std::{fmt, vec};
 use crate::core::Core;
 use crate::error::{Error, StoreError};
 use crate::protocol::Consistency;
-use crate::record::{Holder, LockRecord, TicketRow, TicketState};
+use crate::record::{Holder, LockRecord, Sharer, TicketRow, TicketState};
 use crate::store::{Page, PageEnd};
 use crate::types::{FencingToken, LockName, Ticket};
 
@@ -25,10 +25,13 @@ const SHOWN: usize = 1_000;
 pub struct LockStatus {
     /// The lock.
     pub name: LockName,
-    /// Who holds it. A lock may be held without showing it: who got it by waiting
+    /// Who holds it, or waits with its turn for those to leave who share it. A lock may be
+    /// held without showing it: who got it by waiting
     /// writes itself down only if it holds on for more than a moment. Then `turn`
     /// is there, and `holder` is not.
     pub holder: Option<HolderStatus>,
+    /// Those who share the lock, the longest first.
+    pub sharers: Vec<SharerStatus>,
     /// The ticket whose turn it is, be it claimed or not. `None` if the lock is
     /// free.
     pub turn: Option<Ticket>,
@@ -52,6 +55,22 @@ pub struct HolderStatus {
     /// How long the lock stays held after a sign of life.
     pub lease: Duration,
     /// Since when it holds, by its own clock.
+    pub since: SystemTime,
+    /// When it last showed a sign of life, by its own clock.
+    pub renewed_at: SystemTime,
+    /// What it wants people to know.
+    pub data: Option<String>,
+}
+
+/// Who shares a lock.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SharerStatus {
+    /// Who this is.
+    pub owner: String,
+    /// How long the share lasts after a sign of life.
+    pub lease: Duration,
+    /// Since when, by its own clock.
     pub since: SystemTime,
     /// When it last showed a sign of life, by its own clock.
     pub renewed_at: SystemTime,
@@ -138,10 +157,27 @@ fn status(name: LockName, record: &LockRecord) -> LockStatus {
             .holder
             .as_ref()
             .map(|holder| holder_status(holder, record.turn())),
+        sharers: sharers(record),
         turn: (out > 0).then(|| record.turn()),
         waiting: out.saturating_sub(u64::from(record.holder.is_some())),
         waiters: Vec::new(),
     }
+}
+
+fn sharers(record: &LockRecord) -> Vec<SharerStatus> {
+    let mut all: Vec<_> = record
+        .sharers
+        .values()
+        .map(|Sharer { holder, .. }| SharerStatus {
+            owner: holder.owner.clone(),
+            lease: holder.lease,
+            since: at(holder.since_ms),
+            renewed_at: at(holder.renewed_at_ms),
+            data: holder.data.clone(),
+        })
+        .collect();
+    all.sort_by_key(|sharer| sharer.since);
+    all
 }
 
 fn holder_status(holder: &Holder, ticket: Ticket) -> HolderStatus {

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::machine::SharedMachine;
 use crate::protocol::{LossReason, Moment, Standing, Tenure};
+use crate::record::Mode;
 use crate::types::{FencingToken, HolderId, LockName, Ticket};
 
 /// No value of this type exists: a channel of it never carries a message, it
@@ -19,6 +20,7 @@ pub(crate) struct Lease {
     pub(crate) name: LockName,
     pub(crate) ticket: Ticket,
     pub(crate) id: HolderId,
+    pub(crate) mode: Mode,
     /// Who acquired it. The guard may have moved on since.
     pub(crate) acquired_by: ThreadId,
     machine: SharedMachine,
@@ -39,6 +41,7 @@ impl Lease {
             name,
             ticket: tenure.ticket(),
             id: tenure.id().clone(),
+            mode: tenure.mode(),
             acquired_by: thread::current().id(),
             machine,
             state: Mutex::new(State {

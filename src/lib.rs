@@ -51,7 +51,7 @@ pub use client::LockClient;
 pub use error::{Cause, Error, StoreError};
 pub use event::{Event, Observer};
 pub use guard::LockGuard;
-pub use inspect::{HolderStatus, LockStatus, Locks, WaiterStatus};
+pub use inspect::{HolderStatus, LockStatus, Locks, SharerStatus, WaiterStatus};
 pub use lease::Never;
 pub use options::AcquireOptions;
 pub use protocol::LossReason;

@@ -43,7 +43,8 @@ struct Local {
 }
 
 struct Member {
-    holder: Holder,
+    /// As whom it would hold, if the lock can be claimed in its name.
+    holder: Option<Holder>,
     nudge: Sender<Nudge>,
     /// Asleep, so that the lock may be claimed in its name.
     parked: bool,
@@ -63,8 +64,14 @@ pub(crate) enum Rest {
 }
 
 impl Lobby {
-    /// Takes a seat for a waiter that drew `ticket` and would hold as `holder`.
-    pub(crate) fn enter(self: &Arc<Self>, lock: &LockName, ticket: Ticket, holder: Holder) -> Seat {
+    /// Takes a seat for a waiter that drew `ticket` and would hold as `holder`, or that
+    /// has to go and see for itself.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        lock: &LockName,
+        ticket: Ticket,
+        holder: Option<Holder>,
+    ) -> Seat {
         let (nudge, nudges) = unbounded();
         let member = Member {
             holder,
@@ -113,12 +120,28 @@ impl Lobby {
         if !member.parked || member.reserved {
             return None;
         }
+        let holder = member.holder.clone()?;
         member.reserved = true;
         Some(Reservation {
-            holder: member.holder.clone(),
+            holder,
             nudge: member.nudge.clone(),
             told: false,
         })
+    }
+
+    /// Tells the first waiter of this client that it is worth a look: one who shared
+    /// the lock does no longer.
+    pub(crate) fn nudge_first(&self, lock: &LockName) {
+        let first = {
+            let locks = self.locks.lock();
+            let first = locks
+                .get(lock)
+                .and_then(|local| local.waiting.values().next());
+            first.map(|member| member.nudge.clone())
+        };
+        if let Some(first) = first {
+            let _ = first.send(Nudge::Look);
+        }
     }
 
     /// The tickets that wait for `lock` in this client.

@@ -6,6 +6,7 @@ use crossbeam_channel::Receiver;
 
 use crate::error::Error;
 use crate::protocol::Pace;
+use crate::record::Mode;
 
 const DEFAULT_LEASE: Duration = Duration::from_secs(20);
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,14 +26,19 @@ const WAITS: (Duration, Duration) = (Duration::from_nanos(1), Duration::from_sec
 const PRESENCES: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(3_600));
 const ALLOWANCES: (Duration, Duration) =
     (Duration::from_secs(120), Duration::from_secs(366 * 86_400));
+const LOCK_DELAYS: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3_600));
 const MAX_OWNER_BYTES: usize = 1024;
 const MAX_DATA_BYTES: usize = 1024;
+
+/// So many may share one lock: their entries make every write to its row dearer.
+const MOST_SHARERS: u32 = 100;
 
 /// What the user set; `None` where the default is to be taken.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wishes {
     pub(crate) owner: Option<String>,
     pub(crate) lease: Option<Duration>,
+    pub(crate) lock_delay: Option<Duration>,
     pub(crate) heartbeat_interval: Option<Duration>,
     pub(crate) acquire_timeout: Option<Duration>,
     pub(crate) poll_interval: Option<Duration>,
@@ -48,6 +54,7 @@ pub(crate) struct Wishes {
 pub(crate) struct Settings {
     pub(crate) owner: String,
     pub(crate) lease: Duration,
+    pub(crate) lock_delay: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) acquire_timeout: Option<Duration>,
     pub(crate) pace: Pace,
@@ -63,6 +70,18 @@ impl Wishes {
         let lease = self.lease.unwrap_or(DEFAULT_LEASE);
         within("lease", lease, LEASES)?;
         let lease = whole_millis(lease);
+        let lock_delay = self.lock_delay.unwrap_or_default();
+        within("lock_delay", lock_delay, LOCK_DELAYS)?;
+        let lock_delay = whole_millis(lock_delay);
+        if lease + lock_delay > LEASES.1 {
+            return Err(Error::InvalidSetting {
+                setting: "lock_delay",
+                problem: format!(
+                    "{lock_delay:?} and the lease of {lease:?} are together longer than {:?}",
+                    LEASES.1
+                ),
+            });
+        }
         let heartbeat_interval = self.heartbeat_interval.unwrap_or(lease / 4);
         let request_timeout = self
             .request_timeout
@@ -104,6 +123,7 @@ impl Wishes {
         Ok(Settings {
             owner,
             lease,
+            lock_delay,
             heartbeat_interval,
             acquire_timeout: self.acquire_timeout,
             pace: Pace {
@@ -138,6 +158,7 @@ pub struct AcquireOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) cancel: Option<Receiver<()>>,
     pub(crate) data: Option<String>,
+    pub(crate) mode: Option<Mode>,
 }
 
 impl AcquireOptions {
@@ -174,7 +195,43 @@ impl AcquireOptions {
     }
 
     /// Checks what can be wrong with the options.
+    /// Holds the lock together with others that ask for it shared, up to 100 of them:
+    /// readers, say. Who asks for the lock alone waits until all of them have left, and
+    /// those who come later wait behind it: so neither kind starves the other. Defaults
+    /// to holding alone.
+    ///
+    /// All who share stand in the lock's one row, and each of their writes costs a write
+    /// unit for each kilobyte of it, about six of them. This is for tens, not for
+    /// thousands.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        self.permits(MOST_SHARERS)
+    }
+
+    /// Holds one of `permits` permits, 1 to 100: as [`shared`](Self::shared), with a
+    /// lower limit. A permit is granted, in the order of asking, while fewer than
+    /// `permits` are out. Let all who use a lock give the same number: each goes by its
+    /// own.
+    #[must_use]
+    pub fn permits(mut self, permits: u32) -> Self {
+        self.mode = Some(Mode::Shared { limit: permits });
+        self
+    }
+
+    /// How to hold.
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode.unwrap_or(Mode::Exclusive)
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
+        if let Some(Mode::Shared { limit }) = self.mode
+            && !(1..=MOST_SHARERS).contains(&limit)
+        {
+            return Err(Error::InvalidSetting {
+                setting: "permits",
+                problem: format!("{limit} is not from 1 to {MOST_SHARERS}"),
+            });
+        }
         if let Some(timeout) = self.timeout {
             check_timeout(timeout)?;
         }

@@ -1,5 +1,6 @@
 //! What is stored about a lock, as plain data.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::types::{HolderId, Ticket};
@@ -8,11 +9,15 @@ use crate::types::{HolderId, Ticket};
 /// record of another version is refused, never misread.
 pub const SCHEMA_VERSION: u64 = 1;
 
-/// The state of one lock: one row of constant size, however long the queue.
+/// The state of one lock: one row, which does not grow with the queue.
 ///
 /// Two numbers carry the queue. `issued` is the last ticket given out, `served`
 /// the last one that is finished with. The ticket after `served` has its turn,
-/// and the lock is free exactly when the two are equal.
+/// and nobody has or waits for one exactly when the two are equal.
+///
+/// Who shares the lock enters at its turn and then passes the turn on. Nobody holds
+/// alone before all sharers have left; and while somebody has the turn, nobody else
+/// can enter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LockRecord {
     /// The last ticket that was given out.
@@ -30,6 +35,17 @@ pub struct LockRecord {
     /// When `served` last moved, or the record was created, in milliseconds since
     /// 1970 by the wall clock of whoever did it.
     pub moved_at_ms: u64,
+    /// Those who share the lock.
+    pub sharers: BTreeMap<HolderId, Sharer>,
+}
+
+/// Somebody who shares the lock, as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sharer {
+    /// The same as of a holder.
+    pub holder: Holder,
+    /// Grows with every sign of life.
+    pub beats: u64,
 }
 
 /// The holder, as the others see it.
@@ -49,6 +65,18 @@ pub struct Holder {
     pub renewed_at_ms: u64,
     /// What the holder wants people to know.
     pub data: Option<String>,
+}
+
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// By one at a time.
+    Exclusive,
+    /// Together with others, by so many at a time.
+    Shared {
+        /// The highest number of those who share, oneself included.
+        limit: u32,
+    },
 }
 
 /// What a waiter says about itself: a row of its own, beside the lock's record.
@@ -105,10 +133,21 @@ impl TicketRow {
 }
 
 impl LockRecord {
-    /// Whether nobody holds the lock and nobody waits for it.
+    /// Whether nobody has a turn and nobody waits for one. The lock may be shared all
+    /// the same.
     #[must_use]
     pub fn is_free(&self) -> bool {
         self.issued == self.served
+    }
+
+    /// Whether one more may hold in this mode, as far as those are concerned who share
+    /// the lock.
+    #[must_use]
+    pub fn has_room(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::Exclusive => self.sharers.is_empty(),
+            Mode::Shared { limit } => self.sharers.len() < limit as usize,
+        }
     }
 
     /// The ticket whose turn it is. Nobody may have drawn it yet.

@@ -1,12 +1,13 @@
 //! Interleavings of the protocol, step by step. Most of them went wrong once.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{
     Answer, Attempt, Failure, GaveUp, Grant, Moment, Now, Pace, Patience, Step, Tenure, Title,
     Waiter, Watch, Write, apply,
 };
-use dynamodb_fifo_lock::record::{Holder, LockRecord, TicketRow, TicketState};
+use dynamodb_fifo_lock::record::{Holder, LockRecord, Mode, TicketRow, TicketState};
 use dynamodb_fifo_lock::{HolderId, Ticket};
 
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -33,7 +34,9 @@ fn attempt(id: &str, patience: Patience) -> Attempt {
         id: HolderId::new(id),
         owner: id.into(),
         data: None,
+        mode: Mode::Exclusive,
         lease: ms(20_000),
+        lock_delay: Duration::ZERO,
         grace: ms(1_000),
         pace: Pace {
             shortest: ms(20),
@@ -70,6 +73,7 @@ fn idle(moved_at_ms: u64) -> LockRecord {
         revision: 7,
         grace: ms(1_000),
         moved_at_ms,
+        sharers: BTreeMap::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Consistency, Moment, Pace, Stall, Write};
-use crate::record::{Holder, TicketRow};
+use crate::record::{Holder, Mode, TicketRow};
 use crate::types::{HolderId, Ticket};
 
 /// What an acquire attempt is to do, fixed when it begins.
@@ -15,8 +15,12 @@ pub struct Attempt {
     pub owner: String,
     /// What the holder wants people to know.
     pub data: Option<String>,
+    /// How to hold.
+    pub mode: Mode,
     /// The lease to hold with.
     pub lease: Duration,
+    /// For how long the others wait on top of the lease if it ends by itself.
+    pub lock_delay: Duration,
     /// The claim grace, should the record have to be created.
     pub grace: Duration,
     /// How often to look.
@@ -78,6 +82,11 @@ pub struct Grant {
     pub ticket: Ticket,
     /// Who holds.
     pub holder: Holder,
+    /// How.
+    pub mode: Mode,
+    /// The lease that the holder counts. What the others are told may be longer, but
+    /// never shorter.
+    pub lease: Duration,
     /// What the hold rests on.
     pub title: Title,
 }
@@ -132,6 +141,11 @@ pub enum Notice {
     PassedOver {
         /// The ticket that is gone.
         ticket: Ticket,
+    },
+    /// We ended the share of somebody who showed no sign of life.
+    Evicted {
+        /// Who it was, for people.
+        owner: String,
     },
     /// We ended the turn of somebody who showed no sign of life, and of those
     /// after him who were gone as well.

@@ -96,6 +96,7 @@ impl Breaking {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
@@ -122,6 +123,7 @@ mod tests {
             revision,
             grace: Duration::from_secs(1),
             moved_at_ms: 0,
+            sharers: BTreeMap::new(),
         }))
     }
 

@@ -34,7 +34,7 @@ pub use release::{ReleaseEnd, ReleaseStep, Releasing};
 pub use survey::{Evidence, Finding, LOOK_LIMIT, survey};
 pub use tenure::{LossReason, Standing, Tenure};
 pub use waiter::Waiter;
-pub use watch::{Stall, Watch, is_abandoned, observed_lease};
+pub use watch::{Stall, Watch, has_abandoned, is_abandoned, observed_lease};
 pub use write::{Write, apply};
 
 pub use crate::clock::Moment;

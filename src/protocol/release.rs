@@ -1,7 +1,7 @@
 //! Giving a lock back through lost answers.
 
 use super::{Answer, Moment, Now, Write, backoff};
-use crate::record::Holder;
+use crate::record::{Holder, Mode};
 use crate::types::{HolderId, Ticket};
 
 /// A release, sent until it is known to have been applied or its time is up.
@@ -9,6 +9,7 @@ use crate::types::{HolderId, Ticket};
 pub struct Releasing {
     ticket: Ticket,
     id: HolderId,
+    mode: Mode,
     /// Who of the same client is next, if anybody.
     next: Option<Holder>,
     /// When the lock was being handed over, from the send on.
@@ -45,15 +46,22 @@ pub enum ReleaseEnd {
 }
 
 impl Releasing {
-    /// The release of `ticket` by the attempt `id`. If `next` has drawn the ticket
-    /// after it, and waits in this same process, the lock is claimed for it in the
-    /// same write.
+    /// The release of what the attempt `id` holds with `ticket`. If it holds alone and
+    /// `next` has drawn the ticket after it, and waits in this same process, the lock
+    /// is claimed for it in the same write.
     #[must_use]
-    pub fn new(ticket: Ticket, id: HolderId, next: Option<Holder>, give_up_at: Moment) -> Self {
+    pub fn new(
+        ticket: Ticket,
+        id: HolderId,
+        mode: Mode,
+        next: Option<Holder>,
+        give_up_at: Moment,
+    ) -> Self {
         Self {
             ticket,
             id,
-            next,
+            mode,
+            next: next.filter(|_| mode == Mode::Exclusive),
             handing_over: None,
             give_up_at,
             failures: 0,
@@ -93,6 +101,9 @@ impl Releasing {
     /// is next finds out by itself which of the two came true.
     fn write(&mut self, now: Now) -> Write {
         let (ticket, id) = (self.ticket, self.id.clone());
+        if let Mode::Shared { .. } = self.mode {
+            return Write::Unshare { id };
+        }
         self.handing_over = self.next.is_some().then_some(now.moment);
         match self.next.take() {
             Some(next) => Write::HandOver {
@@ -115,6 +126,7 @@ impl Releasing {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
@@ -131,7 +143,13 @@ mod tests {
 
     fn releasing() -> Releasing {
         let end = now(1_000).moment;
-        Releasing::new(Ticket::new(3), HolderId::new("a"), None, end)
+        Releasing::new(
+            Ticket::new(3),
+            HolderId::new("a"),
+            Mode::Exclusive,
+            None,
+            end,
+        )
     }
 
     #[test]
@@ -147,6 +165,7 @@ mod tests {
         let releasing = Releasing::new(
             Ticket::new(3),
             HolderId::new("a"),
+            Mode::Exclusive,
             Some(next),
             now(1_000).moment,
         );
@@ -157,6 +176,7 @@ mod tests {
             revision: 9,
             grace: Duration::from_secs(1),
             moved_at_ms: 0,
+            sharers: BTreeMap::new(),
         };
         let mut smooth = releasing.clone();
         let step = smooth.step(Answer::Ready, now(7));

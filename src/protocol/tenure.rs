@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Grant, Moment, Now, Title, Write, backoff};
-use crate::record::Holder;
+use crate::record::{Holder, Mode};
 use crate::types::{HolderId, Ticket};
 
 /// A lock that this process holds, or held.
@@ -18,6 +18,8 @@ use crate::types::{HolderId, Ticket};
 pub struct Tenure {
     ticket: Ticket,
     holder: Holder,
+    mode: Mode,
+    lease: Duration,
     claimed: bool,
     heartbeat: Duration,
     ends: Moment,
@@ -55,7 +57,7 @@ impl Tenure {
     pub fn new(grant: Grant, heartbeat: Duration) -> Self {
         let (claimed, ends, next_beat) = match grant.title {
             Title::Claimed { sent } => {
-                let ends = sent.plus(grant.holder.lease);
+                let ends = sent.plus(grant.lease);
                 (true, ends, sent.plus(heartbeat))
             }
             Title::Turn { until, claim_at } => (false, until, claim_at),
@@ -63,6 +65,8 @@ impl Tenure {
         Self {
             ticket: grant.ticket,
             holder: grant.holder,
+            mode: grant.mode,
+            lease: grant.lease,
             claimed,
             heartbeat,
             ends,
@@ -82,6 +86,12 @@ impl Tenure {
     #[must_use]
     pub fn id(&self) -> &HolderId {
         &self.holder.id
+    }
+
+    /// How the lock is held.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Where the tenure stands at `now`.
@@ -134,6 +144,12 @@ impl Tenure {
     /// The renewal to send, or the claim that it begins with.
     #[must_use]
     pub fn renewal(&self, now: Now) -> Write {
+        if let Mode::Shared { .. } = self.mode {
+            return Write::RenewShare {
+                id: self.holder.id.clone(),
+                wall_ms: now.wall_ms,
+            };
+        }
         if self.claimed {
             return Write::Renew {
                 ticket: self.ticket,
@@ -156,7 +172,7 @@ impl Tenure {
         self.failures = 0;
         if self.standing(now) == Standing::Held {
             self.claimed = true;
-            self.ends = self.ends.max(sent.plus(self.holder.lease));
+            self.ends = self.ends.max(sent.plus(self.lease));
             self.next_beat = sent.plus(self.heartbeat);
         } else {
             self.close(now);
@@ -224,6 +240,8 @@ mod tests {
         };
         let grant = Grant {
             ticket: Ticket::new(8),
+            mode: Mode::Exclusive,
+            lease: holder.lease,
             holder,
             title,
         };

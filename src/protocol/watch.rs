@@ -1,10 +1,11 @@
 //! How long a record has stood still, as one observer saw it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Moment;
-use crate::record::LockRecord;
-use crate::types::Ticket;
+use crate::record::{LockRecord, Sharer};
+use crate::types::{HolderId, Ticket};
 
 /// How long an observer waits for a sign of life from a holder with this lease.
 ///
@@ -41,6 +42,21 @@ pub fn is_abandoned(record: &LockRecord, wall_ms: u64, allowance: Duration) -> b
         // queue moved, and for no longer than the grace.
         None => (record.moved_at_ms, record.grace * 2),
     };
+    is_silent(last_sign_ms, patience, wall_ms, allowance)
+}
+
+/// Whether somebody who shares the lock is dead by the wall clock, in the same way.
+#[must_use]
+pub fn has_abandoned(sharer: &Sharer, wall_ms: u64, allowance: Duration) -> bool {
+    is_silent(
+        sharer.holder.renewed_at_ms,
+        sharer.holder.lease,
+        wall_ms,
+        allowance,
+    )
+}
+
+fn is_silent(last_sign_ms: u64, patience: Duration, wall_ms: u64, allowance: Duration) -> bool {
     let silent_for = Duration::from_millis(wall_ms.saturating_sub(last_sign_ms));
     silent_for > observed_lease(patience).saturating_add(allowance)
 }
@@ -54,6 +70,9 @@ const SHORTEST_TURN: Duration = Duration::from_millis(20);
 pub struct Watch {
     seen: Option<Seen>,
     turn_time: Option<Duration>,
+    /// Of each who shares: the signs of life last seen, and when the answer that
+    /// first showed them had arrived.
+    sharers: BTreeMap<HolderId, (u64, Moment)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -91,11 +110,13 @@ impl Watch {
         Self {
             seen: None,
             turn_time,
+            sharers: BTreeMap::new(),
         }
     }
 
     /// Takes note of a record whose answer arrived at `now`.
     pub fn observe(&mut self, record: &LockRecord, now: Moment) {
+        self.observe_sharers(record, now);
         // Joining does not change the revision. The turn of whoever joins a free
         // lock begins all the same.
         let seen = match &mut self.seen {
@@ -128,6 +149,19 @@ impl Watch {
         seen.record = record.clone();
     }
 
+    fn observe_sharers(&mut self, record: &LockRecord, now: Moment) {
+        let before = std::mem::take(&mut self.sharers);
+        self.sharers = record
+            .sharers
+            .iter()
+            .map(|(id, sharer)| {
+                let known = before.get(id).filter(|(beats, _)| *beats == sharer.beats);
+                let still_since = known.map_or(now, |(_, since)| *since);
+                (id.clone(), (sharer.beats, still_since))
+            })
+            .collect();
+    }
+
     /// The record as last seen.
     #[must_use]
     pub fn record(&self) -> Option<&LockRecord> {
@@ -153,6 +187,29 @@ impl Watch {
     #[must_use]
     pub fn turn_time(&self) -> Option<Duration> {
         self.turn_time
+    }
+
+    /// The first of those who share, in the order of their ids, that showed no sign of
+    /// life for its lease.
+    #[must_use]
+    pub fn dead_sharer(&self, now: Moment) -> Option<&Sharer> {
+        let record = self.record()?;
+        let dead = |sharer: &&Sharer| self.is_over(sharer).is_some_and(|over| over <= now);
+        record.sharers.values().find(dead)
+    }
+
+    /// When the first of those who share will be taken for dead, should they all stay
+    /// silent.
+    #[must_use]
+    pub fn next_death(&self) -> Option<Moment> {
+        let record = self.record()?;
+        let ends = record.sharers.values();
+        ends.filter_map(|sharer| self.is_over(sharer)).min()
+    }
+
+    fn is_over(&self, sharer: &Sharer) -> Option<Moment> {
+        let (_, still_since) = self.sharers.get(&sharer.holder.id)?;
+        Some(still_since.plus(observed_lease(sharer.holder.lease)))
     }
 
     /// Why the turn is to be ended from outside, if it is.
@@ -192,7 +249,6 @@ impl Watch {
 mod tests {
     use super::*;
     use crate::record::Holder;
-    use crate::types::HolderId;
 
     fn at(millis: u64) -> Moment {
         Moment::after_origin(Duration::from_millis(millis))
@@ -213,6 +269,7 @@ mod tests {
             revision,
             grace: Duration::from_secs(1),
             moved_at_ms: 0,
+            sharers: BTreeMap::new(),
         }
     }
 

@@ -1,8 +1,9 @@
 //! The conditional writes that move a lock from one state to the next.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::record::{Holder, LockRecord};
+use crate::record::{Holder, LockRecord, Mode, Sharer};
 use crate::types::{HolderId, Ticket};
 
 /// One conditional, atomic write to a lock's record.
@@ -16,6 +17,19 @@ pub enum Write {
     Try {
         /// Who takes it.
         holder: Holder,
+        /// What `issued` and `served` start from if there is no record yet: the
+        /// wall clock, in milliseconds since 1970.
+        start: Ticket,
+        /// The claim grace of a new record.
+        grace: Duration,
+    },
+    /// Share the lock if nobody has a turn, nobody waits, and fewer than `limit` share
+    /// it.
+    TryShare {
+        /// Who shares it.
+        holder: Holder,
+        /// The highest number of those who share.
+        limit: u32,
         /// What `issued` and `served` start from if there is no record yet: the
         /// wall clock, in milliseconds since 1970.
         start: Ticket,
@@ -36,6 +50,35 @@ pub enum Write {
         ticket: Ticket,
         /// Who claims.
         holder: Holder,
+    },
+    /// Share the lock at the turn of `ticket`, if fewer than `limit` share it, and
+    /// pass the turn on.
+    Share {
+        /// The ticket whose turn it is.
+        ticket: Ticket,
+        /// Who shares it.
+        holder: Holder,
+        /// The highest number of those who share.
+        limit: u32,
+    },
+    /// Show that somebody who shares is alive.
+    RenewShare {
+        /// The attempt that shares.
+        id: HolderId,
+        /// The sharer's wall clock, for people.
+        wall_ms: u64,
+    },
+    /// Share no longer.
+    Unshare {
+        /// The attempt that shares.
+        id: HolderId,
+    },
+    /// End the share of somebody who is gone, if it still is as seen.
+    Evict {
+        /// The attempt that shares.
+        id: HolderId,
+        /// Its signs of life as seen.
+        beats: u64,
     },
     /// Show a sign of life.
     Renew {
@@ -99,12 +142,32 @@ pub fn apply(record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
             record,
         ) => {
             let before = record.cloned().unwrap_or_else(|| fresh(*start, *grace));
-            (before.is_free() && before.issued < Ticket::MAX).then(|| LockRecord {
+            let free = before.is_free() && before.has_room(Mode::Exclusive);
+            (free && before.issued < Ticket::MAX).then(|| LockRecord {
                 issued: before.issued.next(),
                 holder: Some(holder.clone()),
                 revision: before.revision + 1,
                 ..before
             })
+        }
+        (
+            Write::TryShare {
+                holder,
+                limit,
+                start,
+                grace,
+            },
+            record,
+        ) => {
+            let before = record.cloned().unwrap_or_else(|| fresh(*start, *grace));
+            let free = before.is_free() && before.issued < Ticket::MAX;
+            let ticket = before.issued.next();
+            let before = LockRecord {
+                issued: ticket,
+                ..before
+            };
+            free.then(|| share(&before, ticket, holder, *limit))
+                .flatten()
         }
         (Write::Enqueue { start, grace }, record) => {
             let before = record.cloned().unwrap_or_else(|| fresh(*start, *grace));
@@ -120,6 +183,28 @@ pub fn apply(record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
                 revision: record.revision + 1,
                 ..record.clone()
             }),
+        (
+            Write::Share {
+                ticket,
+                holder,
+                limit,
+            },
+            Some(record),
+        ) => may_finish(record, *ticket, &holder.id)
+            .then(|| share(record, *ticket, holder, *limit))
+            .flatten(),
+        (Write::RenewShare { id, wall_ms }, Some(record)) => {
+            let mut record = record.clone();
+            let sharer = record.sharers.get_mut(id)?;
+            sharer.beats += 1;
+            sharer.holder.renewed_at_ms = *wall_ms;
+            Some(record)
+        }
+        (Write::Unshare { id }, Some(record)) => without(record, id),
+        (Write::Evict { id, beats }, Some(record)) => {
+            let as_seen = record.sharers.get(id)?.beats == *beats;
+            as_seen.then(|| without(record, id)).flatten()
+        }
         (
             Write::Renew {
                 ticket,
@@ -184,7 +269,30 @@ fn fresh(start: Ticket, grace: Duration) -> LockRecord {
         revision: 0,
         grace,
         moved_at_ms: start.get(),
+        sharers: BTreeMap::new(),
     }
+}
+
+/// The record with one more who shares, and `ticket` finished.
+fn share(record: &LockRecord, ticket: Ticket, holder: &Holder, limit: u32) -> Option<LockRecord> {
+    // Nobody shares twice: a request that was long on its way may not be counted as
+    // somebody else.
+    let fits = record.has_room(Mode::Shared { limit }) && !record.sharers.contains_key(&holder.id);
+    fits.then(|| {
+        let mut record = finish(record, ticket, holder.since_ms);
+        let sharer = Sharer {
+            holder: holder.clone(),
+            beats: 0,
+        };
+        record.sharers.insert(holder.id.clone(), sharer);
+        record
+    })
+}
+
+/// Those who share come and go without a sign of life from who has the turn.
+fn without(record: &LockRecord, id: &HolderId) -> Option<LockRecord> {
+    let mut record = record.clone();
+    record.sharers.remove(id).map(|_| record)
 }
 
 fn may_finish(record: &LockRecord, ticket: Ticket, id: &HolderId) -> bool {
@@ -364,6 +472,7 @@ mod tests {
             revision: 1,
             grace: GRACE,
             moved_at_ms: 0,
+            sharers: BTreeMap::new(),
         };
         assert_eq!(take(Some(&last), "a"), None);
     }

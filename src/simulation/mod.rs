@@ -28,6 +28,7 @@ use crate::guard::LockGuard;
 use crate::lease::Lease;
 use crate::options::AcquireOptions;
 use crate::protocol::Standing;
+use crate::record::{LockRecord, Mode};
 use crate::types::FencingToken;
 
 const LOCK: &str = "contended";
@@ -45,6 +46,8 @@ struct Run {
     failure: Option<String>,
     history: Vec<String>,
     grants: u64,
+    shares: u64,
+    evicted: u64,
     requests: u64,
     met: Met,
     switches: u64,
@@ -61,16 +64,54 @@ struct World {
     server: Arc<Server>,
     /// Every guard that was ever granted, the dead's included.
     leases: Mutex<Vec<Arc<Lease>>>,
-    last_token: Mutex<FencingToken>,
+    tokens: Mutex<Tokens>,
+    kind: Kind,
     /// How many workers have neither finished nor died.
     working: Mutex<Vec<usize>>,
     faultless: bool,
     grants: AtomicU64,
+    shares: AtomicU64,
+    evicted: AtomicU64,
     crashes: AtomicU64,
     closed: AtomicU64,
     stops: AtomicU64,
     lost: AtomicU64,
     passed_over: AtomicU64,
+}
+
+/// The highest tokens that were granted.
+#[derive(Default)]
+struct Tokens {
+    alone: Option<FencingToken>,
+    of_all: Option<FencingToken>,
+}
+
+/// How a lock is used in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// By one at a time.
+    Mutex,
+    /// By one at a time, or by up to so many who share it.
+    Shared(u32),
+}
+
+impl Kind {
+    fn draw(dice: &mut StdRng) -> Self {
+        match dice.random_range(0..4) {
+            0 | 1 => Self::Mutex,
+            2 => Self::Shared(100),
+            _ => Self::Shared(dice.random_range(1..=2)),
+        }
+    }
+
+    /// What one acquisition asks for.
+    fn options(self, dice: &mut StdRng) -> AcquireOptions {
+        let options = AcquireOptions::new();
+        match self {
+            Self::Shared(limit) if dice.random_bool(0.7) => options.permits(limit),
+            _ => options,
+        }
+    }
 }
 
 impl World {
@@ -85,34 +126,58 @@ impl World {
     fn granted(&self, guard: &LockGuard) {
         let token = guard.fencing_token();
         self.count(&self.grants);
+        if guard.is_shared() {
+            self.count(&self.shares);
+        }
         self.scheduler.note(|| format!("   granted {token}"));
         let lease = guard.lease();
         let mut leases = self.leases.lock();
         if lease.standing() == Standing::Held {
-            for other in leases.iter() {
-                if other.standing() == Standing::Held {
-                    let other = other.token();
-                    self.scheduler
-                        .fail(|| format!("{token} is granted while {other} is held"));
+            let held = leases
+                .iter()
+                .filter(|other| other.standing() == Standing::Held);
+            let mut sharing = 0;
+            for other in held {
+                if guard.is_shared() && other.mode != Mode::Exclusive {
+                    sharing += 1;
+                    continue;
                 }
+                let other = other.token();
+                self.scheduler
+                    .fail(|| format!("{token} is granted while {other} is held"));
+            }
+            if let Kind::Shared(limit) = self.kind
+                && sharing >= limit
+            {
+                self.scheduler
+                    .fail(|| format!("{token} is granted while {sharing} others share"));
             }
         }
         leases.push(Arc::clone(lease));
         drop(leases);
-        let mut last = self.last_token.lock();
-        if token <= *last {
-            let last = *last;
+        // Those who share are granted their tokens in order, but hear of it when they
+        // may.
+        let mut tokens = self.tokens.lock();
+        let before = match guard.is_shared() {
+            true => tokens.alone,
+            false => tokens.of_all,
+        };
+        if before.is_some_and(|before| token <= before) {
             self.scheduler
-                .fail(|| format!("token {token} after {last}"));
+                .fail(|| format!("token {token} after {before:?}"));
         }
-        *last = token;
+        tokens.of_all = tokens.of_all.max(Some(token));
+        if !guard.is_shared() {
+            tokens.alone = Some(token);
+        }
     }
 
     /// A guard says for how long it is held: the server knows better.
     fn check_end(&self, guard: &LockGuard, lease: Duration) {
         let remaining = guard.remaining();
         let state = self.server.state.lock();
-        let turn = (guard.lease().id.clone(), guard.lease().ticket);
+        let turn = (!guard.is_shared()).then_some(guard.lease().ticket);
+        let turn = (guard.lease().id.clone(), turn);
         let limit = match state.extended.get(&turn) {
             // The clock of the guard may be a little slow or fast.
             Some(sent) => (*sent + lease.mul_f64(1.001)).saturating_sub(self.scheduler.now()),
@@ -124,8 +189,13 @@ impl World {
         }
     }
 
-    fn check_release(&self, ticket: FencingToken) {
-        let state = self.server.state.lock();
+    fn check_release(&self, lease: &Lease) {
+        let (ticket, state) = (lease.token(), self.server.state.lock());
+        let still_shares = |record: &LockRecord| record.sharers.contains_key(&lease.id);
+        if state.record.as_ref().is_some_and(still_shares) {
+            self.scheduler
+                .fail(|| format!("{ticket} is said to be released and still shares"));
+        }
         let served = state
             .record
             .as_ref()
@@ -176,14 +246,18 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
         sabotage,
     });
     server.state.lock().faults = faults;
+    let kind = Kind::draw(&mut dice);
     let world = Arc::new(World {
         scheduler: Arc::clone(&scheduler),
         server: Arc::clone(&server),
         leases: Mutex::default(),
-        last_token: Mutex::new(FencingToken::new(0)),
+        tokens: Mutex::default(),
+        kind,
         working: Mutex::default(),
         faultless,
         grants: AtomicU64::new(0),
+        shares: AtomicU64::new(0),
+        evicted: AtomicU64::new(0),
         crashes: AtomicU64::new(0),
         closed: AtomicU64::new(0),
         stops: AtomicU64::new(0),
@@ -196,7 +270,11 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
         let process = scheduler.add_process(rate, dice.random_range(-500..500));
         // Some leases are shorter than the grace.
         let lease = Duration::from_millis(dice.random_range(400..6_000));
-        let client = start(&world, process, lease);
+        let delay = match dice.random_range(0..4) {
+            0 => Duration::from_millis(dice.random_range(1..3_000)),
+            _ => Duration::ZERO,
+        };
+        let client = start(&world, process, lease, delay);
         for _ in 0..dice.random_range(1..=2) {
             world.working.lock().push(process);
             let (world, client) = (Arc::clone(&world), client.clone());
@@ -223,6 +301,8 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
         failure,
         history,
         grants: world.grants.load(Ordering::SeqCst),
+        shares: world.shares.load(Ordering::SeqCst),
+        evicted: world.evicted.load(Ordering::SeqCst),
         requests: state.requests,
         met: state.met,
         switches,
@@ -234,7 +314,7 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
     }
 }
 
-fn start(world: &Arc<World>, process: usize, lease: Duration) -> LockClient {
+fn start(world: &Arc<World>, process: usize, lease: Duration, delay: Duration) -> LockClient {
     let watcher = Arc::clone(world);
     let observer = move |event: &Event<'_>| match event {
         Event::PassedOver { ticket, .. } => {
@@ -246,6 +326,7 @@ fn start(world: &Arc<World>, process: usize, lease: Duration) -> LockClient {
                     .fail(|| format!("{ticket} lives, and was passed over"));
             }
         }
+        Event::Evicted { .. } => watcher.count(&watcher.evicted),
         Event::Lost { token, reason, .. } => {
             watcher.count(&watcher.lost);
             watcher
@@ -261,6 +342,7 @@ fn start(world: &Arc<World>, process: usize, lease: Duration) -> LockClient {
     };
     LockClient::builder()
         .lease(lease)
+        .lock_delay(delay)
         .request_timeout(lease / 5)
         .claim_grace(GRACE)
         .presence(Duration::from_secs(6))
@@ -290,11 +372,13 @@ fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration
             _ => Duration::from_millis(dice.random_range(0..3_000)),
         };
         scheduler.sleep(idle);
+        let options = world.kind.options(&mut dice);
         let result = match dice.random_range(0..10) {
-            0 | 4 => client.try_acquire(LOCK),
+            0 | 4 => client.try_acquire_with(LOCK, options),
             1 | 2 => {
                 let patience = Duration::from_millis(dice.random_range(50..4_000));
-                client.acquire_timeout(LOCK, patience).map(Some)
+                let options = options.timeout(patience);
+                client.acquire_with(LOCK, options).map(Some)
             }
             3 => {
                 let (cancel, cancelled) = crossbeam_channel::bounded(1);
@@ -305,25 +389,25 @@ fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration
                     let _ = cancel.send(());
                 };
                 scheduler.spawn(OUTSIDE, Box::new(canceller)).unwrap();
-                let options = AcquireOptions::new().cancel(cancelled);
+                let options = options.cancel(cancelled);
                 client.acquire_with(LOCK, options).map(Some)
             }
-            _ => client.acquire(LOCK).map(Some),
+            _ => client.acquire_with(LOCK, options).map(Some),
         };
         match result {
             Ok(Some(guard)) => {
                 world.granted(&guard);
                 hold(world, &guard, lease, &mut dice);
-                let token = guard.fencing_token();
+                let given = Arc::clone(guard.lease());
                 match dice.random_range(0..3) {
                     0 => drop(guard),
                     _ => {
                         if guard.release().is_ok() {
-                            world.check_release(token);
+                            world.check_release(&given);
                         }
                     }
                 }
-                scheduler.note(|| format!("   gave {token} back"));
+                scheduler.note(|| format!("   gave {} back", given.token()));
                 left -= 1;
             }
             Ok(None) | Err(Error::AcquireTimeout { .. } | Error::Cancelled { .. }) => {}
@@ -432,6 +516,8 @@ fn every_seed_keeps_the_promises() {
                         total.failure = run.failure;
                     }
                     total.grants += run.grants;
+                    total.shares += run.shares;
+                    total.evicted += run.evicted;
                     total.requests += run.requests;
                     total.met.add(run.met);
                     total.switches += run.switches;
@@ -448,6 +534,7 @@ fn every_seed_keeps_the_promises() {
     println!("{seeds} seeds in {:?}: {total:#?}", began.elapsed());
     assert_eq!(total.failure, None);
     assert!(total.lost > 0 && total.crashes > 0 && total.stops > 0 && total.met.late > 0);
+    assert!(total.shares > 0 && total.evicted > 0);
 }
 
 #[test]
@@ -464,6 +551,9 @@ fn a_store_that_breaks_its_word_is_found_out() {
         Sabotage::StaleReads,
         Sabotage::BlindRelease,
         Sabotage::ForgetfulTickets,
+        Sabotage::SilentSharers,
+        Sabotage::UnseenSharers,
+        Sabotage::CountlessSharers,
     ] {
         let caught = (0..400).find_map(|seed| Some((seed, run(seed, sabotage).failure?)));
         println!("{sabotage:?}: {caught:?}");

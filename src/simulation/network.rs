@@ -56,6 +56,12 @@ pub(super) enum Sabotage {
     BlindRelease,
     /// Numbers tickets anew when the lock comes free.
     ForgetfulTickets,
+    /// Does not count the signs of life of those who share.
+    SilentSharers,
+    /// Lets somebody take the lock for itself although others share it.
+    UnseenSharers,
+    /// Lets any number share.
+    CountlessSharers,
 }
 
 /// The server: the one lock's record and rows, and what was done to it.
@@ -71,8 +77,8 @@ pub(super) struct ServerState {
     before: Option<(Option<LockRecord>, Duration)>,
     rows: BTreeMap<Ticket, TicketRow>,
     /// When the last request was sent that extended the lease of an attempt, in the
-    /// turn of a ticket.
-    pub(super) extended: HashMap<(HolderId, Ticket), Duration>,
+    /// turn of a ticket, or as one who shares.
+    pub(super) extended: HashMap<(HolderId, Option<Ticket>), Duration>,
     pub(super) faults: Faults,
     pub(super) requests: u64,
     pub(super) met: Met,
@@ -83,13 +89,19 @@ impl Server {
         let mut state = self.state.lock();
         let after = self.apply(state.record.as_ref(), write)?;
         let extends = match write {
-            Write::Try { holder, .. } | Write::Claim { holder, .. } => Some(&holder.id),
-            Write::HandOver { next, .. } => Some(&next.id),
-            Write::Renew { id, .. } => Some(id),
+            Write::Try { holder, .. } | Write::Claim { holder, .. } => {
+                Some((&holder.id, Some(after.turn())))
+            }
+            Write::HandOver { next, .. } => Some((&next.id, Some(after.turn()))),
+            Write::Renew { id, .. } => Some((id, Some(after.turn()))),
+            Write::TryShare { holder, .. } | Write::Share { holder, .. } => {
+                Some((&holder.id, None))
+            }
+            Write::RenewShare { id, .. } => Some((id, None)),
             _ => None,
         };
-        if let Some(id) = extends {
-            let turn = (id.clone(), after.turn());
+        if let Some((id, turn)) = extends {
+            let turn = (id.clone(), turn);
             let latest = state.extended.entry(turn).or_default();
             *latest = sent.max(*latest);
         }
@@ -116,9 +128,18 @@ impl Server {
                 seen = None;
                 *start = Ticket::new(1_000);
             }
+            (Sabotage::CountlessSharers, Write::TryShare { limit, .. }, _)
+            | (Sabotage::CountlessSharers, Write::Share { limit, .. }, _) => *limit = u32::MAX,
+            (Sabotage::UnseenSharers, Write::Try { .. }, Some(record)) => record.sharers.clear(),
             _ => {}
         }
         let mut after = apply(seen.as_ref(), &write)?;
+        if self.sabotage == Sabotage::SilentSharers
+            && let Write::RenewShare { id, .. } = &write
+            && let Some(sharer) = after.sharers.get_mut(id)
+        {
+            sharer.beats -= 1;
+        }
         if self.sabotage == Sabotage::SilentRenewals && matches!(write, Write::Renew { .. }) {
             after.revision -= 1;
         }
@@ -350,6 +371,11 @@ fn name(write: &Write) -> String {
         Write::Release { ticket, .. } => format!("release {ticket}"),
         Write::HandOver { ticket, .. } => format!("hand over {ticket}"),
         Write::Withdraw { .. } => "withdraw".into(),
+        Write::TryShare { .. } => "try to share".into(),
+        Write::Share { ticket, .. } => format!("share {ticket}"),
+        Write::RenewShare { .. } => "renew share".into(),
+        Write::Unshare { .. } => "unshare".into(),
+        Write::Evict { beats, .. } => format!("evict at {beats} beats"),
         Write::Advance { revision, to, .. } => format!("advance to {to}, revision {revision}"),
     }
 }
@@ -365,7 +391,8 @@ fn brief(record: Option<&LockRecord>) -> String {
             };
             let (issued, served) = (record.issued, record.served);
             format!(
-                "issued {issued}, served {served}{held}, revision {}",
+                "issued {issued}, served {served}{held}, {} share, revision {}",
+                record.sharers.len(),
                 record.revision
             )
         },

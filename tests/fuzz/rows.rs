@@ -1,6 +1,7 @@
 //! Rows of random attributes, put into the table past every check.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{Consistency, Write, apply};
@@ -230,6 +231,7 @@ mod reading {
             revision: number(row, "revision", 0, LAST)?,
             grace: Duration::from_millis(number(row, "grace_ms", 1, DAY_MS)?),
             moved_at_ms: number(row, "moved_at", 0, LAST)?,
+            sharers: BTreeMap::new(),
         })
     }
 

@@ -6,6 +6,7 @@ use dynamodb_fifo_lock::protocol::{
     Answer, Attempt, Grant, LossReason, Moment, Now, Pace, Presence, ReleaseEnd, ReleaseStep,
     Releasing, Standing, Step, Tenure, Title, Waiter,
 };
+use dynamodb_fifo_lock::record::Mode;
 use dynamodb_fifo_lock::{HolderId, Ticket};
 
 use super::Harness;
@@ -64,7 +65,9 @@ impl Harness {
             id: self.ids[client][usize::from(it.begun)].clone(),
             owner: String::new(),
             data: None,
+            mode: Mode::Exclusive,
             lease: seconds(self.bounds.lease),
+            lock_delay: Duration::ZERO,
             grace: seconds(GRACE),
             pace: Pace {
                 shortest: seconds(1),
@@ -256,7 +259,13 @@ impl Harness {
             state.client(heir).main = Lane::Reserved { until };
         }
         let give_up_at = now.moment.plus(seconds(2 * TIMEOUT));
-        let releasing = Releasing::new(tenure.ticket(), tenure.id().clone(), holder, give_up_at);
+        let releasing = Releasing::new(
+            tenure.ticket(),
+            tenure.id().clone(),
+            tenure.mode(),
+            holder,
+            give_up_at,
+        );
         let it = state.client(client);
         it.tenure = Some(tenure);
         it.doing = Doing::Releasing { releasing, next };

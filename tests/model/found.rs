@@ -7,7 +7,7 @@ use dynamodb_fifo_lock::protocol::{
     Answer, Attempt, Grant, Moment, Now, Pace, Patience, Standing, Step, Tenure, Waiter, Write,
     apply,
 };
-use dynamodb_fifo_lock::record::LockRecord;
+use dynamodb_fifo_lock::record::{LockRecord, Mode};
 
 use super::bounds::ALLOWANCE;
 
@@ -35,7 +35,9 @@ fn attempt(
         id: HolderId::new(id),
         owner: String::new(),
         data: None,
+        mode: Mode::Exclusive,
         lease: LEASE,
+        lock_delay: Duration::ZERO,
         grace: GRACE,
         pace: Pace {
             shortest: second,

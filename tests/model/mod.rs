@@ -70,6 +70,7 @@ impl Harness {
                 revision: 1,
                 grace: seconds(GRACE),
                 moved_at_ms: drive::EPOCH_MS,
+                sharers: BTreeMap::new(),
             }),
         };
         State {

@@ -17,7 +17,7 @@ use dynamodb_fifo_lock::protocol::{
     Answer, Attempt, Consistency, LOOK_LIMIT, Moment, Now, Pace, Patience, Presence, ReleaseEnd,
     ReleaseStep, Releasing, Standing, Step, Tenure, Waiter, Write, apply,
 };
-use dynamodb_fifo_lock::record::{LockRecord, TicketRow, TicketState};
+use dynamodb_fifo_lock::record::{LockRecord, Mode, TicketRow, TicketState};
 use dynamodb_fifo_lock::{HolderId, Ticket};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -253,7 +253,9 @@ impl Crowd {
             id: HolderId::new(format!("{client}/{}", state.life)),
             owner: format!("client {client}"),
             data: None,
+            mode: Mode::Exclusive,
             lease: settings.lease,
+            lock_delay: Duration::ZERO,
             grace: settings.grace,
             pace: Pace {
                 shortest: Duration::from_millis(20),
@@ -404,7 +406,13 @@ impl Crowd {
         let state = &mut self.clients[client];
         if let Doing::Holding(tenure) = &state.doing {
             let give_up_at = now.moment.plus(Duration::from_secs(6));
-            let releasing = Releasing::new(tenure.ticket(), tenure.id().clone(), None, give_up_at);
+            let releasing = Releasing::new(
+                tenure.ticket(),
+                tenure.id().clone(),
+                tenure.mode(),
+                None,
+                give_up_at,
+            );
             state.life += 1;
             state.doing = Doing::Releasing(releasing);
             self.advance(client, Answer::Ready);

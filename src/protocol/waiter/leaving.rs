@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::protocol::{Answer, Attempt, GaveUp, Now, Step, Write, expiry};
-use crate::record::{TicketRow, TicketState};
+use crate::record::{Mode, TicketRow, TicketState};
 use crate::types::Ticket;
 
 /// For how long the word of whoever left is kept. It is of use only when its turn
@@ -14,7 +14,8 @@ const TOMBSTONE: Duration = Duration::from_secs(7 * 24 * 3_600);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leaving {
     pub(super) why: GaveUp,
-    /// A try is in the dark. It may have made us the holder, or yet make us so.
+    /// A try, or a share, is in the dark. It may have made us the holder, or yet make
+    /// us so.
     pub(super) withdraw: bool,
     /// It may be the turn of this ticket: pass it on.
     pub(super) release: Option<Ticket>,
@@ -37,9 +38,13 @@ impl Leaving {
             self.tombstone = None;
         }
         if std::mem::take(&mut self.withdraw) {
-            return Step::Write(Write::Withdraw {
-                id: attempt.id.clone(),
-                wall_ms: now.wall_ms,
+            let id = attempt.id.clone();
+            return Step::Write(match attempt.mode {
+                Mode::Exclusive => Write::Withdraw {
+                    id,
+                    wall_ms: now.wall_ms,
+                },
+                Mode::Shared { .. } => Write::Unshare { id },
             });
         }
         if let Some(ticket) = self.release.take() {

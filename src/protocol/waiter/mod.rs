@@ -8,11 +8,12 @@ use super::{
     Answer, Attempt, Consistency, GaveUp, Grant, Moment, Notice, Now, Patience, Stall, Step, Title,
     Watch, Write, is_abandoned,
 };
-use crate::record::{Holder, LockRecord};
-use crate::types::Ticket;
+use crate::record::{Holder, LockRecord, Mode};
+use crate::types::{HolderId, Ticket};
 
 mod leaving;
 mod recovery;
+mod sharing;
 mod waiting;
 
 /// What is in flight, or will be after the pause.
@@ -25,6 +26,14 @@ enum Goal {
     Enqueue,
     Look(Consistency),
     Claim(Ticket),
+    /// Share the lock at our turn.
+    Share(Ticket),
+    /// Begin the lease of a share anew, because it is not known when it began.
+    RenewShare(Ticket),
+    /// End a share of our own whose ticket is not known.
+    Unshare,
+    /// End the share of somebody who is gone.
+    Evict(HolderId, u64),
     /// Go past everybody before this ticket.
     Advance(Ticket, Stall),
     /// Find out who of those before us is gone.
@@ -57,8 +66,12 @@ pub struct Waiter {
     told: bool,
     watch: Watch,
     spared: Option<Spared>,
+    /// When the last claim was sent that was applied while there was no room yet.
+    claimed: Option<Moment>,
     /// A try was sent and its effect is not known.
     try_lost: bool,
+    /// So was a share at our turn.
+    share_lost: bool,
     failing_since: Option<Moment>,
     failures: u32,
     cancelled: bool,
@@ -86,7 +99,9 @@ impl Waiter {
             announced: false,
             told: false,
             spared: None,
+            claimed: None,
             try_lost: false,
+            share_lost: false,
             failing_since: None,
             failures: 0,
             cancelled: false,
@@ -146,7 +161,7 @@ impl Waiter {
     pub fn holder(&self, now: Now) -> Holder {
         Holder {
             id: self.attempt.id.clone(),
-            lease: self.attempt.lease,
+            lease: self.attempt.lease.saturating_add(self.attempt.lock_delay),
             owner: self.attempt.owner.clone(),
             since_ms: now.wall_ms,
             renewed_at_ms: now.wall_ms,
@@ -193,8 +208,23 @@ impl Waiter {
 
     fn applied(&mut self, record: LockRecord, now: Now) -> Step {
         match self.goal.clone() {
-            Goal::Try => self.granted(record.turn(), self.sent, now),
-            Goal::Claim(ticket) => self.granted(ticket, self.sent, now),
+            Goal::Try => match self.attempt.mode {
+                Mode::Exclusive => self.granted(record.turn(), self.sent, now),
+                Mode::Shared { .. } => self.granted(record.issued, self.sent, now),
+            },
+            Goal::Claim(ticket) if self.holds_alone(&record) => {
+                self.granted(ticket, self.sent, now)
+            }
+            Goal::Claim(_) => {
+                self.claimed = Some(self.sent);
+                self.seen(record, now)
+            }
+            Goal::Share(ticket) | Goal::RenewShare(ticket) => self.granted(ticket, self.sent, now),
+            Goal::Unshare => {
+                self.try_lost = false;
+                self.unshared(now)
+            }
+            Goal::Evict(id, _) => self.evicted(&id, record, now),
             Goal::Enqueue => {
                 let ticket = record.issued;
                 self.ticket = Some(ticket);
@@ -257,6 +287,10 @@ impl Waiter {
         }
     }
 
+    fn holds_alone(&self, record: &LockRecord) -> bool {
+        self.attempt.mode == Mode::Exclusive && record.has_room(Mode::Exclusive)
+    }
+
     fn not_ours(&mut self, now: Now) -> Step {
         match self.attempt.patience {
             Patience::Queue => self.pursue(Goal::Enqueue, now),
@@ -267,6 +301,7 @@ impl Waiter {
 
     fn refused(&mut self, seen: Option<LockRecord>, now: Now) -> Step {
         match (&self.goal, self.attempt.patience) {
+            (Goal::Unshare, _) => self.unshared(now),
             (Goal::Try, Patience::Queue) => self.pursue(Goal::Enqueue, now),
             (Goal::Try, Patience::TryOnly) if seen.is_some() => self.confirmed(seen, now),
             (Goal::Try, Patience::TryOnly) => self.pursue(Goal::Confirm, now),
@@ -290,10 +325,14 @@ impl Waiter {
         let Some(ticket) = self.ticket else {
             return self.pursue(Goal::Enqueue, now);
         };
-        // A try whose answer was lost may come true late, and the holder before us
-        // may have claimed for us: the lock waits for us.
+        if record.sharers.contains_key(&self.attempt.id) {
+            return self.shares_already(ticket, now);
+        }
+        // A try whose answer was lost may come true late, the holder before us may
+        // have claimed for us, and we may have claimed to wait for room: the lock
+        // waits for us.
         if let Some(own) = record.held_by(&self.attempt.id) {
-            return self.pursue(Goal::Claim(own), now);
+            return self.take(own, &record, now);
         }
         if turn > ticket {
             return self.passed_over(ticket, now);
@@ -321,18 +360,25 @@ impl Waiter {
         if let Some(why) = self.reason_to_leave(now) {
             return self.leave(why, Some(ticket), now);
         }
+        if !self.holds_alone(record) {
+            return self.take(ticket, record, now);
+        }
         // Once the claim that trails is applied, the others count the lease.
         let window = record.grace.min(self.attempt.lease);
         let until = self.not_before.plus(window);
         // The queue has not moved for longer than the grace, by the wall clock: it
         // may look abandoned to those who do not wait, but for a claim.
         let idle = record.unmoved_for(now.wall_ms) > record.grace;
-        if idle || until.since(now.moment) <= window * 2 / 3 {
+        // A turn that is not claimed has no lock delay.
+        let delayed = !self.attempt.lock_delay.is_zero();
+        if idle || delayed || until.since(now.moment) <= window * 2 / 3 {
             return self.pursue(Goal::Claim(ticket), now);
         }
         Step::Granted(Grant {
             ticket,
             holder: self.holder(now),
+            mode: self.attempt.mode,
+            lease: self.attempt.lease,
             title: Title::Turn {
                 until,
                 claim_at: now.moment.plus(window / 3),
@@ -345,6 +391,8 @@ impl Waiter {
         self.ticket = None;
         self.announced = false;
         self.told = false;
+        self.claimed = None;
+        self.share_lost = false;
         self.spared = None;
         self.watch = Watch::new(self.watch.turn_time());
         self.pursue(Goal::Enqueue, now)
@@ -359,11 +407,7 @@ impl Waiter {
             return self.leave(why, None, now);
         }
         let step = match &goal {
-            Goal::Try => Step::Write(Write::Try {
-                holder: self.holder(now),
-                start: Ticket::new(now.wall_ms),
-                grace: self.attempt.grace,
-            }),
+            Goal::Try => Step::Write(self.try_write(now)),
             Goal::Enqueue => Step::Write(Write::Enqueue {
                 start: Ticket::new(now.wall_ms),
                 grace: self.attempt.grace,
@@ -371,6 +415,25 @@ impl Waiter {
             Goal::Claim(ticket) => Step::Write(Write::Claim {
                 ticket: *ticket,
                 holder: self.holder(now),
+            }),
+            Goal::Share(ticket) => match self.attempt.mode {
+                Mode::Shared { limit } => Step::Write(Write::Share {
+                    ticket: *ticket,
+                    holder: self.holder(now),
+                    limit,
+                }),
+                Mode::Exclusive => return self.look(Consistency::Strong, now),
+            },
+            Goal::RenewShare(_) => Step::Write(Write::RenewShare {
+                id: self.attempt.id.clone(),
+                wall_ms: now.wall_ms,
+            }),
+            Goal::Unshare => Step::Write(Write::Unshare {
+                id: self.attempt.id.clone(),
+            }),
+            Goal::Evict(id, beats) => Step::Write(Write::Evict {
+                id: id.clone(),
+                beats: *beats,
             }),
             Goal::Confirm => Step::Read(Consistency::Strong),
             Goal::Look(consistency) => Step::Read(*consistency),
@@ -409,8 +472,14 @@ impl Waiter {
     /// turn.
     fn leave(&mut self, why: GaveUp, ours: Option<Ticket>, now: Now) -> Step {
         let in_flight = match self.goal {
-            Goal::Claim(ticket) => Some(ticket),
+            Goal::Claim(ticket) | Goal::Share(ticket) => Some(ticket),
             _ => None,
+        };
+        let shares = match self.goal {
+            Goal::Share(_) | Goal::RenewShare(_) | Goal::Unshare => true,
+            // It was granted, and is not wanted any more.
+            Goal::Try => ours.is_some() && self.attempt.mode != Mode::Exclusive,
+            _ => false,
         };
         // Nobody can have found fault with our turn yet if it was not our turn half
         // a grace ago. Then the word we leave is read before anybody is spared.
@@ -421,7 +490,7 @@ impl Waiter {
             });
         let mut leaving = Leaving {
             why,
-            withdraw: self.try_lost,
+            withdraw: self.try_lost || self.share_lost || shares,
             release: ours.or(in_flight).or(self.ticket.filter(|_| !fresh)),
             tombstone: self.ticket,
             since_ms: self.drawn_wall_ms,
@@ -439,11 +508,16 @@ impl Waiter {
         }
         if now.moment.since(sent) >= self.attempt.lease {
             // The answer took a whole lease. Begin a new one.
-            return self.pursue(Goal::Claim(ticket), now);
+            return match self.attempt.mode {
+                Mode::Exclusive => self.pursue(Goal::Claim(ticket), now),
+                Mode::Shared { .. } => self.pursue(Goal::RenewShare(ticket), now),
+            };
         }
         Step::Granted(Grant {
             ticket,
             holder: self.holder(now),
+            mode: self.attempt.mode,
+            lease: self.attempt.lease,
             title: Title::Claimed { sent },
         })
     }

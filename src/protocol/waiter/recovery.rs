@@ -38,8 +38,14 @@ impl Waiter {
         if let Some(ticket) = record.held_by(&self.attempt.id) {
             return self.pursue(Goal::Claim(ticket), now);
         }
-        if self.attempt.patience == Patience::Queue || record.is_free() {
+        if record.sharers.contains_key(&self.attempt.id) {
+            return self.pursue(Goal::Unshare, now);
+        }
+        if self.attempt.patience == Patience::Queue {
             return self.not_ours(now);
+        }
+        if record.is_free() {
+            return self.make_room(&record, now);
         }
         // Who does not wait can still tell the dead from the living: those that
         // said that they left, and those that were silent for ever.

@@ -60,6 +60,7 @@ impl Waiter {
     }
 
     pub(super) fn failed(&mut self, failure: Failure, now: Now) -> Step {
+        self.share_lost |= failure.maybe_applied && matches!(self.goal, Goal::Share(_));
         if matches!(self.goal, Goal::Try) {
             self.try_lost |= failure.maybe_applied;
             if failure.maybe_applied && failure.transient {
@@ -77,7 +78,12 @@ impl Waiter {
         }
         if matches!(
             self.goal,
-            Goal::Advance(..) | Goal::Survey(_) | Goal::Look(_)
+            Goal::Advance(..)
+                | Goal::Survey(_)
+                | Goal::Look(_)
+                | Goal::Share(_)
+                | Goal::RenewShare(_)
+                | Goal::Evict(..)
         ) {
             self.goal = Goal::Look(Consistency::Strong);
         }
@@ -90,7 +96,7 @@ impl Waiter {
         self.pause(wake, now)
     }
 
-    fn pause(&mut self, wake: Moment, now: Now) -> Step {
+    pub(super) fn pause(&mut self, wake: Moment, now: Now) -> Step {
         match self.reason_to_leave(now) {
             Some(why) => self.leave(why, None, now),
             None => Step::Pause(match self.attempt.give_up_at {

@@ -1,12 +1,12 @@
 //! The lock record as a DynamoDB item, and back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use rusoto_dynamodb::AttributeValue;
 
 use crate::error::StoreError;
-use crate::record::{Holder, LockRecord, SCHEMA_VERSION};
+use crate::record::{Holder, LockRecord, SCHEMA_VERSION, Sharer};
 use crate::types::{HolderId, LockName, Ticket};
 
 pub(super) type Item = HashMap<String, AttributeValue>;
@@ -28,6 +28,16 @@ pub(super) const RENEWED_AT: &str = "renewed_at";
 pub(super) const DATA: &str = "data";
 pub(super) const STATE: &str = "state";
 
+/// How many share the lock.
+pub(super) const SHARERS: &str = "sharers";
+
+/// Stands before the id of each who does, in the name of an attribute of its own: so
+/// one write can add it to a record that is there as well as to a new one.
+const SHARER: &str = "sharer:";
+
+/// The signs of life of one who shares.
+pub(super) const BEATS: &str = "beats";
+
 /// The attribute by which DynamoDB deletes the rows of waiters that are gone.
 /// The lock record never has it.
 pub(super) const EXPIRES_AT: &str = "expires_at";
@@ -35,10 +45,11 @@ pub(super) const EXPIRES_AT: &str = "expires_at";
 /// The sort key of the lock record. The rows of waiters have their tickets.
 pub(super) const RECORD_KEY: u64 = 0;
 
-const KNOWN: [&str; 9] = [
-    LOCK, TICKET, SCHEMA, ISSUED, SERVED, HOLDER, REVISION, GRACE, MOVED_AT,
+const KNOWN: [&str; 10] = [
+    LOCK, TICKET, SCHEMA, ISSUED, SERVED, HOLDER, REVISION, GRACE, MOVED_AT, SHARERS,
 ];
 const KNOWN_OF_HOLDER: [&str; 6] = [ID, LEASE, OWNER, SINCE, RENEWED_AT, DATA];
+const KNOWN_OF_SHARER: [&str; 6] = [LEASE, OWNER, SINCE, RENEWED_AT, DATA, BEATS];
 
 /// How many parts a holder has that has data. Without, it has one less.
 pub(super) const PARTS_WITH_DATA: u64 = KNOWN_OF_HOLDER.len() as u64;
@@ -83,9 +94,32 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The name of the attribute of one who shares.
+pub(super) fn name_of_sharer(id: &HolderId) -> String {
+    format!("{SHARER}{id}")
+}
+
+/// Somebody who begins to share.
+pub(super) fn sharer(holder: &Holder) -> AttributeValue {
+    let mut parts = parts(holder);
+    parts.insert(BEATS.into(), number(0));
+    AttributeValue {
+        m: Some(parts),
+        ..AttributeValue::default()
+    }
+}
+
 pub(super) fn holder(holder: &Holder) -> AttributeValue {
+    let mut parts = parts(holder);
+    parts.insert(ID.into(), text(holder.id.as_str()));
+    AttributeValue {
+        m: Some(parts),
+        ..AttributeValue::default()
+    }
+}
+
+fn parts(holder: &Holder) -> Item {
     let mut parts = HashMap::from([
-        (ID.into(), text(holder.id.as_str())),
         (LEASE.into(), number(millis(holder.lease))),
         (OWNER.into(), text(&holder.owner)),
         (SINCE.into(), number(holder.since_ms)),
@@ -94,10 +128,7 @@ pub(super) fn holder(holder: &Holder) -> AttributeValue {
     if let Some(data) = &holder.data {
         parts.insert(DATA.into(), text(data));
     }
-    AttributeValue {
-        m: Some(parts),
-        ..AttributeValue::default()
-    }
+    parts
 }
 
 /// Reads a lock record.
@@ -134,7 +165,42 @@ pub(super) fn record(
         revision: top.number(REVISION, 0..=Ticket::MAX.get())?,
         grace: Duration::from_millis(top.number(GRACE, 1..=LONGEST_MS)?),
         moved_at_ms: top.number(MOVED_AT, 0..=Ticket::MAX.get())?,
+        sharers: read_sharers(&top)?,
     })
+}
+
+fn read_sharers(top: &Reader<'_>) -> Result<BTreeMap<HolderId, Sharer>, StoreError> {
+    let mut sharers = BTreeMap::new();
+    for (name, value) in top.item {
+        let Some(id) = name.strip_prefix(SHARER) else {
+            continue;
+        };
+        let Some(map) = &value.m else {
+            return Err(top.malformed(name, format!("is {}, not a map", kind(value))));
+        };
+        let sharer = Reader {
+            lock: top.lock,
+            prefix: "sharer.",
+            suffix: "",
+            item: map,
+        };
+        sharer.refuse_strangers(&KNOWN_OF_SHARER)?;
+        let id = HolderId::new(id);
+        let sharer = Sharer {
+            beats: sharer.number(BEATS, 0..=Ticket::MAX.get())?,
+            holder: read_parts(id.clone(), &sharer)?,
+        };
+        sharers.insert(id, sharer);
+    }
+    let counted = match top.item.get(SHARERS) {
+        None => 0,
+        Some(_) => top.number(SHARERS, 0..=Ticket::MAX.get())?,
+    };
+    if counted != sharers.len() as u64 {
+        let there = sharers.len();
+        return Err(top.malformed(SHARERS, format!("is {counted}, but {there} are there")));
+    }
+    Ok(sharers)
 }
 
 fn read_holder(lock: &LockName, item: &Item) -> Result<Holder, StoreError> {
@@ -145,13 +211,17 @@ fn read_holder(lock: &LockName, item: &Item) -> Result<Holder, StoreError> {
         item,
     };
     holder.refuse_strangers(&KNOWN_OF_HOLDER)?;
+    read_parts(HolderId::new(holder.text(ID)?), &holder)
+}
+
+fn read_parts(id: HolderId, holder: &Reader<'_>) -> Result<Holder, StoreError> {
     Ok(Holder {
-        id: HolderId::new(holder.text(ID)?),
+        id,
         lease: Duration::from_millis(holder.number(LEASE, 1..=LONGEST_MS)?),
         owner: holder.text(OWNER)?.into(),
         since_ms: holder.number(SINCE, 0..=Ticket::MAX.get())?,
         renewed_at_ms: holder.number(RENEWED_AT, 0..=Ticket::MAX.get())?,
-        data: match item.get(DATA) {
+        data: match holder.item.get(DATA) {
             Some(_) => Some(holder.text(DATA)?.into()),
             None => None,
         },
@@ -222,7 +292,7 @@ impl<'a> Reader<'a> {
         let mut strangers: Vec<_> = self
             .item
             .keys()
-            .filter(|name| !known.contains(&name.as_str()))
+            .filter(|name| !known.contains(&name.as_str()) && !name.starts_with(SHARER))
             .collect();
         strangers.sort();
         match strangers.first() {

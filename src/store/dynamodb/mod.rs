@@ -187,7 +187,10 @@ impl LockStore for DynamoDbStore {
                     | Write::Claim { .. }
                     | Write::Release { .. }
                     | Write::HandOver { .. }
-                    | Write::Withdraw { .. } => Strangers::Ignored,
+                    | Write::Withdraw { .. }
+                    | Write::Share { .. }
+                    | Write::RenewShare { .. }
+                    | Write::Unshare { .. } => Strangers::Ignored,
                     _ => Strangers::Refused,
                 };
                 item::record(lock, &item, strangers).map(Written::Applied)

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use rusoto_dynamodb::{AttributeValue, ConditionCheck, UpdateItemInput};
 
 use super::item::{
-    DATA, EXPIRES_AT, GRACE, HOLDER, ID, ISSUED, LEASE, LOCK, LONGEST_MS, MOVED_AT, OWNER,
-    PARTS_WITH_DATA, RENEWED_AT, REVISION, SCHEMA, SERVED, SINCE, STATE, TICKET, holder, key,
-    millis, number, text,
+    BEATS, DATA, EXPIRES_AT, GRACE, HOLDER, ID, ISSUED, LEASE, LOCK, LONGEST_MS, MOVED_AT, OWNER,
+    PARTS_WITH_DATA, RENEWED_AT, REVISION, SCHEMA, SERVED, SHARERS, SINCE, STATE, TICKET, holder,
+    key, millis, name_of_sharer, number, sharer, text,
 };
 use crate::protocol::Write;
 use crate::record::SCHEMA_VERSION;
@@ -47,6 +47,18 @@ const DRAW: &str = "#schema = if_not_exists(#schema, :schema), \
 const OURS_TO_TAKE: &str = "#schema = :schema AND #served = :before AND #issued >= :ticket \
     AND (attribute_not_exists(#holder) OR #holder.#id = :id)";
 
+/// Nobody shares the lock.
+const UNSHARED: &str = "(attribute_not_exists(#sharers) OR #sharers = :zero)";
+
+/// One more may share it, and does not yet.
+const ROOM: &str = "(attribute_not_exists(#sharers) OR (#sharers >= :zero AND #sharers < :limit)) \
+    AND attribute_not_exists(#mine)";
+
+const JOIN: &str = "#mine = :sharer, #sharers = if_not_exists(#sharers, :zero) + :one";
+
+/// Somebody shares the lock no longer.
+const LEAVE: &str = "SET #sharers = #sharers - :one REMOVE #mine";
+
 const STEP: &str = "#revision = #revision + :one";
 
 /// A write that moves `served` says when.
@@ -64,7 +76,8 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
             grace,
         } => (
             format!(
-                "{ABSENT} OR ({SOUND} AND #issued = #served AND attribute_not_exists(#holder))"
+                "{ABSENT} OR ({SOUND} AND #issued = #served AND attribute_not_exists(#holder) \
+                 AND {UNSHARED})"
             ),
             format!(
                 "SET {DRAW}, #revision = if_not_exists(#revision, :zero) + :one, #holder = :holder"
@@ -79,6 +92,70 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
                 (":grace", number(millis(*grace))),
                 (":holder", holder(holding)),
             ],
+        ),
+        Write::TryShare {
+            holder,
+            limit,
+            start,
+            grace,
+        } => (
+            format!(
+                "{ABSENT} OR ({SOUND} AND #issued = #served AND attribute_not_exists(#holder) \
+                 AND {ROOM})"
+            ),
+            format!(
+                "SET #schema = if_not_exists(#schema, :schema), \
+                 #issued = if_not_exists(#issued, :start) + :one, \
+                 #served = if_not_exists(#served, :start) + :one, \
+                 #grace = if_not_exists(#grace, :grace), #moved_at = :now, \
+                 #revision = if_not_exists(#revision, :zero) + :one, {JOIN}"
+            ),
+            vec![
+                schema,
+                one,
+                zero(),
+                (":last", number(Ticket::MAX.get())),
+                (":longest", number(LONGEST_MS)),
+                (":start", number(start.get())),
+                (":grace", number(millis(*grace))),
+                (":limit", number(u64::from(*limit))),
+                (":now", number(holder.since_ms)),
+                (":sharer", sharer(holder)),
+            ],
+        ),
+        Write::Share {
+            ticket,
+            holder,
+            limit,
+        } => (
+            format!("{OURS_TO_TAKE} AND {ROOM}"),
+            format!("SET #served = :ticket, {JOIN}, {MOVE} REMOVE #holder"),
+            vec![
+                schema,
+                one,
+                zero(),
+                (":before", number(ticket.previous().get())),
+                (":ticket", number(ticket.get())),
+                (":id", text(holder.id.as_str())),
+                (":limit", number(u64::from(*limit))),
+                (":now", number(holder.since_ms)),
+                (":sharer", sharer(holder)),
+            ],
+        ),
+        Write::RenewShare { wall_ms, .. } => (
+            "#schema = :schema AND attribute_exists(#mine)".into(),
+            "SET #mine.#beats = #mine.#beats + :one, #mine.#renewed_at = :now".into(),
+            vec![schema, one, (":now", number(*wall_ms))],
+        ),
+        Write::Unshare { .. } => (
+            "#schema = :schema AND attribute_exists(#mine)".into(),
+            LEAVE.into(),
+            vec![schema, one],
+        ),
+        Write::Evict { beats, .. } => (
+            "#schema = :schema AND #mine.#beats = :seen".into(),
+            LEAVE.into(),
+            vec![schema, one, (":seen", number(*beats))],
         ),
         Write::Enqueue { start, grace } => (
             format!("{ABSENT} OR ({SOUND} AND {HOLDER_SOUND})"),
@@ -185,15 +262,28 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
             ],
         ),
     };
+    let mut names = names(&[&condition, &update]);
+    if let Some(id) = whose_share(write) {
+        names.insert("#mine".into(), name_of_sharer(id));
+    }
     UpdateItemInput {
         table_name: table.into(),
         key: key(lock),
-        expression_attribute_names: Some(names(&[&condition, &update])),
+        expression_attribute_names: Some(names),
         expression_attribute_values: Some(owned(values)),
         condition_expression: Some(condition),
         update_expression: Some(update),
         return_values: Some("ALL_NEW".into()),
         ..UpdateItemInput::default()
+    }
+}
+
+/// Whose share a write begins, renews or ends.
+fn whose_share(write: &Write) -> Option<&HolderId> {
+    match write {
+        Write::TryShare { holder, .. } | Write::Share { holder, .. } => Some(&holder.id),
+        Write::RenewShare { id, .. } | Write::Unshare { id } | Write::Evict { id, .. } => Some(id),
+        _ => None,
     }
 }
 
@@ -240,6 +330,8 @@ pub(super) fn names(expressions: &[&str]) -> HashMap<String, String> {
         ("#since", SINCE),
         ("#renewed_at", RENEWED_AT),
         ("#data", DATA),
+        ("#sharers", SHARERS),
+        ("#beats", BEATS),
         ("#state", STATE),
         ("#expires_at", EXPIRES_AT),
     ];
