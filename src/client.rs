@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::guard::LockGuard;
 use crate::inspect::{self, LockStatus, Locks};
 use crate::lease::Lease;
+use crate::machine::SharedMachine;
 use crate::options::AcquireOptions;
 use crate::protocol::{Patience, Tenure};
 use crate::record::Mode;
@@ -303,6 +304,14 @@ impl LockClient {
             left_behind,
             still_leaving,
         }
+    }
+
+    pub(crate) fn machine(&self) -> &SharedMachine {
+        &self.shared.core.machine
+    }
+
+    pub(crate) fn acquire_timeout_setting(&self) -> Option<Duration> {
+        self.shared.core.settings.acquire_timeout
     }
 
     fn begin(&self, lock: &LockName, manner: Manner) -> Result<Option<LockGuard>, Error> {

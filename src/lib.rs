@@ -34,6 +34,7 @@ mod heartbeat;
 mod inspect;
 mod lease;
 mod lobby;
+mod lock_set;
 mod machine;
 mod options;
 mod presence;
@@ -53,6 +54,7 @@ pub use event::{Event, Observer};
 pub use guard::LockGuard;
 pub use inspect::{HolderStatus, LockStatus, Locks, SharerStatus, WaiterStatus};
 pub use lease::Never;
+pub use lock_set::LockSet;
 pub use options::AcquireOptions;
 pub use protocol::LossReason;
 pub use store::{
