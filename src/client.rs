@@ -18,6 +18,7 @@ use crate::options::AcquireOptions;
 use crate::protocol::{Patience, Tenure};
 use crate::record::Mode;
 use crate::shared::Shared;
+use crate::trace;
 use crate::types::{FencingToken, LockName, Ticket};
 
 /// Acquires locks, and keeps them alive with one heartbeat thread.
@@ -322,16 +323,29 @@ impl LockClient {
             return Err(Error::Closed { lock: lock.clone() });
         }
         let mut acquire = Acquire::new(core, &shared.lobby, &shared.heartbeat, lock, manner);
-        let outcome = acquire.run();
+        let span = trace::wait(lock);
+        let outcome = span.in_scope(|| acquire.run());
         if let Some(error) = acquire.take_left_behind() {
             attending.left_behind(lock, error);
         }
         if acquire.met_others {
             shared.note_contended(lock, acquire.turn_time());
         }
-        let grant = match outcome? {
-            Outcome::Granted(grant) => grant,
-            Outcome::Busy => return Ok(None),
+        let grant = match outcome {
+            Ok(Outcome::Granted(grant)) => grant,
+            Ok(Outcome::Busy) => return Ok(None),
+            Err(error) => {
+                let waited = acquire.waited();
+                drop(acquire);
+                span.in_scope(|| {
+                    core.tell(&Event::GaveUp {
+                        lock,
+                        waited,
+                        error: &error,
+                    });
+                });
+                return Err(error);
+            }
         };
         let ticket = grant.ticket;
         let tenure = Tenure::new(grant, core.settings.heartbeat_interval);
@@ -346,10 +360,13 @@ impl LockClient {
         drop(acquire);
         // The guard comes first: should the observer panic, it releases.
         let guard = LockGuard::new(lease, Arc::clone(shared));
-        core.tell(&Event::Granted {
-            lock,
-            token: guard.fencing_token(),
-            waited,
+        span.in_scope(|| {
+            core.tell(&Event::Granted {
+                lock,
+                token: guard.fencing_token(),
+                shared: guard.is_shared(),
+                waited,
+            });
         });
         Ok(Some(guard))
     }

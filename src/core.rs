@@ -11,6 +11,7 @@ use crate::machine::SharedMachine;
 use crate::options::Settings;
 use crate::protocol::Now;
 use crate::store::LockStore;
+use crate::trace;
 
 pub(crate) struct Core {
     pub(crate) store: Arc<dyn LockStore>,
@@ -48,6 +49,7 @@ impl Core {
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
+        trace::event(event);
         self.observer.on_event(event);
     }
 

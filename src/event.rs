@@ -35,8 +35,20 @@ pub enum Event<'a> {
         lock: &'a LockName,
         /// The grant's token.
         token: FencingToken,
+        /// Whether it is held together with others.
+        shared: bool,
         /// How long the call waited.
         waited: Duration,
+    },
+    /// An acquire ended without the lock, after it had asked for it. A try that found
+    /// the lock busy is none.
+    GaveUp {
+        /// The lock.
+        lock: &'a LockName,
+        /// How long the call waited.
+        waited: Duration,
+        /// What it returns.
+        error: &'a Error,
     },
     /// A waiter's turn went by without it. It joins the queue again at its end.
     PassedOver {
@@ -71,6 +83,18 @@ pub enum Event<'a> {
         /// What went wrong.
         error: &'a StoreError,
     },
+    /// A held lock was renewed, or claimed in time.
+    Renewed {
+        /// The lock.
+        lock: &'a LockName,
+        /// The grant's token.
+        token: FencingToken,
+        /// From the send to the answer.
+        took: Duration,
+        /// What was left of the lease, or of the turn that was to be claimed, when the
+        /// answer came.
+        margin: Duration,
+    },
     /// A renewal failed. It will be sent again until the lease ends.
     RenewalFailed {
         /// The lock.
@@ -89,6 +113,17 @@ pub enum Event<'a> {
         /// How.
         reason: LossReason,
     },
+    /// A held lock was given back.
+    Released {
+        /// The lock.
+        lock: &'a LockName,
+        /// The grant's token.
+        token: FencingToken,
+        /// From the grant to the release.
+        held: Duration,
+        /// Whether the next waiter, of this same client, got it in the same request.
+        handed_over: bool,
+    },
     /// A guard was dropped, or a `with_lock` ended, and the release failed. The
     /// lock comes free when its lease ends.
     ReleaseFailed {
@@ -99,6 +134,28 @@ pub enum Event<'a> {
         /// What went wrong.
         error: &'a Error,
     },
+}
+
+impl Event<'_> {
+    /// The lock that the event is about.
+    #[must_use]
+    pub fn lock(&self) -> &LockName {
+        match self {
+            Self::Enqueued { lock, .. }
+            | Self::Position { lock, .. }
+            | Self::Granted { lock, .. }
+            | Self::GaveUp { lock, .. }
+            | Self::PassedOver { lock, .. }
+            | Self::Evicted { lock, .. }
+            | Self::WentPast { lock, .. }
+            | Self::WaitDisturbed { lock, .. }
+            | Self::Renewed { lock, .. }
+            | Self::RenewalFailed { lock, .. }
+            | Self::Lost { lock, .. }
+            | Self::Released { lock, .. }
+            | Self::ReleaseFailed { lock, .. } => lock,
+        }
+    }
 }
 
 /// Hears of [`Event`]s. Every `Fn(&Event)` is one.
@@ -132,6 +189,14 @@ impl<F: Fn(&Event<'_>) + Send + Sync> Observer for F {
 }
 
 /// The observer of a client that was given none.
+/// Both hear of everything, one after the other.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn on_event(&self, event: &Event<'_>) {
+        self.0.on_event(event);
+        self.1.on_event(event);
+    }
+}
+
 pub(crate) struct Silence;
 
 impl Observer for Silence {

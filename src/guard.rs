@@ -208,17 +208,27 @@ impl LockGuard {
             }
             Standing::Lost(reason) => Err(self.lost_by(reason)),
             Standing::Held | Standing::Ended => {
-                let handed_on = self.hand_on(&shared.core, next);
+                let held = shared.core.machine.now().since(self.lease.granted_at);
+                let handed_over = self.hand_on(&shared.core, next)?;
                 if self.is_shared() {
                     shared.lobby.nudge_first(&self.lease.name);
                 }
-                handed_on
+                self.lease.span.in_scope(|| {
+                    shared.core.tell(&Event::Released {
+                        lock: &self.lease.name,
+                        token: self.lease.token(),
+                        held,
+                        handed_over,
+                    });
+                });
+                Ok(())
             }
         }
     }
 
-    /// Releases the lock, or hands it over to `next`, who waits in this process.
-    fn hand_on(&self, core: &Core, next: Option<Reservation>) -> Result<(), Error> {
+    /// Releases the lock, or hands it over to `next`, who waits in this process. Says
+    /// whether it was handed over.
+    fn hand_on(&self, core: &Core, next: Option<Reservation>) -> Result<bool, Error> {
         let limit = core.settings.request_timeout;
         let give_up_at = core.machine.now().plus(limit * 2);
         let mut releasing = Releasing::new(
@@ -252,9 +262,9 @@ impl LockGuard {
                     if let Some(next) = next {
                         next.handed_over(sent);
                     }
-                    return Ok(());
+                    return Ok(true);
                 }
-                ReleaseStep::Done(ReleaseEnd::Released) => return Ok(()),
+                ReleaseStep::Done(ReleaseEnd::Released) => return Ok(false),
                 ReleaseStep::Done(end) => {
                     return Err(match (end, first_failure) {
                         (ReleaseEnd::Failed, Some(source)) => Error::Store {
@@ -287,10 +297,12 @@ impl Drop for LockGuard {
         // the guard is dropped by a panic in its turn.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             if let Err(error) = self.finish(&shared) {
-                shared.core.tell(&Event::ReleaseFailed {
-                    lock: &self.lease.name,
-                    token: self.lease.token(),
-                    error: &error,
+                self.lease.span.in_scope(|| {
+                    shared.core.tell(&Event::ReleaseFailed {
+                        lock: &self.lease.name,
+                        token: self.lease.token(),
+                        error: &error,
+                    });
                 });
             }
         }));

@@ -333,19 +333,27 @@ fn renew(core: Arc<Core>, lease: Arc<Lease>) -> Task {
         return Box::new(|| ());
     }
     let answer = core.store.write(&lease.name, &write, within);
-    let ((), news) = lease.settle(|tenure, now| match &answer {
-        Ok(Written::Applied(_)) => tenure.renewed(sent.moment, now),
-        Ok(Written::Refused(_)) => tenure.refused(),
-        Err(_) => tenure.failed(core.now()),
+    let ((took, margin), news) = lease.settle(|tenure, now| {
+        let margin = tenure.remaining(now);
+        match &answer {
+            Ok(Written::Applied(_)) => tenure.renewed(sent.moment, now),
+            Ok(Written::Refused(_)) => tenure.refused(),
+            Err(_) => tenure.failed(core.now()),
+        }
+        (now.since(sent.moment), margin)
     });
     Box::new(move || {
-        if let Err(error) = &answer {
-            core.tell(&Event::RenewalFailed {
-                lock: &lease.name,
-                token: lease.token(),
-                error,
-            });
-        }
+        let (lock, token) = (&lease.name, lease.token());
+        lease.span.in_scope(|| match &answer {
+            Ok(Written::Applied(_)) if !margin.is_zero() => core.tell(&Event::Renewed {
+                lock,
+                token,
+                took,
+                margin,
+            }),
+            Ok(_) => {}
+            Err(error) => core.tell(&Event::RenewalFailed { lock, token, error }),
+        });
         if let Some(reason) = news {
             tell_loss(&core, &lease, reason);
         }
@@ -353,10 +361,12 @@ fn renew(core: Arc<Core>, lease: Arc<Lease>) -> Task {
 }
 
 fn tell_loss(core: &Core, lease: &Lease, reason: LossReason) {
-    core.tell(&Event::Lost {
-        lock: &lease.name,
-        token: lease.token(),
-        reason,
+    lease.span.in_scope(|| {
+        core.tell(&Event::Lost {
+            lock: &lease.name,
+            token: lease.token(),
+            reason,
+        });
     });
 }
 

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::machine::SharedMachine;
 use crate::protocol::{LossReason, Moment, Standing, Tenure};
 use crate::record::Mode;
+use crate::trace::{self, Span};
 use crate::types::{FencingToken, HolderId, LockName, Ticket};
 
 /// No value of this type exists: a channel of it never carries a message, it
@@ -23,6 +24,8 @@ pub(crate) struct Lease {
     pub(crate) mode: Mode,
     /// Who acquired it. The guard may have moved on since.
     pub(crate) acquired_by: ThreadId,
+    pub(crate) granted_at: Moment,
+    pub(crate) span: Span,
     machine: SharedMachine,
     state: Mutex<State>,
     lost: Receiver<Never>,
@@ -37,7 +40,10 @@ struct State {
 impl Lease {
     pub(crate) fn new(name: LockName, tenure: Tenure, machine: SharedMachine) -> Self {
         let (held, lost) = bounded(0);
+        let shared = tenure.mode() != Mode::Exclusive;
         Self {
+            span: trace::hold(&name, tenure.ticket().into(), shared),
+            granted_at: machine.now(),
             name,
             ticket: tenure.ticket(),
             id: tenure.id().clone(),

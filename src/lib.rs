@@ -36,6 +36,8 @@ mod lease;
 mod lobby;
 mod lock_set;
 mod machine;
+#[cfg(feature = "metrics")]
+mod meter;
 mod options;
 mod presence;
 pub mod protocol;
@@ -44,6 +46,7 @@ mod shared;
 #[cfg(test)]
 mod simulation;
 mod store;
+mod trace;
 mod types;
 
 pub use attendance::CloseReport;
@@ -55,6 +58,8 @@ pub use guard::LockGuard;
 pub use inspect::{HolderStatus, LockStatus, Locks, SharerStatus, WaiterStatus};
 pub use lease::Never;
 pub use lock_set::LockSet;
+#[cfg(feature = "metrics")]
+pub use meter::Meter;
 pub use options::AcquireOptions;
 pub use protocol::LossReason;
 pub use store::{

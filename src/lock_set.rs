@@ -31,7 +31,6 @@ pub struct LockSet {
 
 impl LockSet {
     /// The guards, in the order of their names.
-    #[must_use]
     pub fn guards(&self) -> &[LockGuard] {
         &self.guards
     }
