@@ -13,6 +13,8 @@ use crate::machine::{RealMachine, SharedMachine};
 use crate::options::Wishes;
 use crate::shared::Shared;
 use crate::store::LockStore;
+#[cfg(feature = "test-util")]
+use crate::testing::TestClock;
 
 /// Settings of a [`LockClient`]. No setter fails; [`build`](Self::build) checks
 /// everything.
@@ -127,6 +129,14 @@ impl LockClientBuilder {
     /// Who hears of what happens out of the caller's sight. Defaults to nobody.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Takes the time from a clock of the test's. Defaults to the machine's clocks.
+    /// Feature `test-util`.
+    #[cfg(feature = "test-util")]
+    pub fn test_clock(mut self, clock: &TestClock) -> Self {
+        self.machine = Some(Arc::new(clock.clone()));
         self
     }
 

@@ -46,6 +46,8 @@ mod shared;
 #[cfg(test)]
 mod simulation;
 mod store;
+#[cfg(feature = "test-util")]
+pub mod testing;
 mod trace;
 mod types;
 

@@ -74,7 +74,7 @@ pub(crate) fn has_news<T>(channel: &Receiver<T>) -> bool {
 pub(crate) struct RealMachine;
 
 /// Nothing waits for longer without looking around.
-const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 impl Machine for RealMachine {
     fn now(&self) -> Moment {

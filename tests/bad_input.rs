@@ -5,13 +5,13 @@ mod common;
 use std::time::Duration;
 
 use dynamodb_fifo_lock::record::{TicketRow, TicketState};
+use dynamodb_fifo_lock::testing::{Fate, FaultyStore};
 use dynamodb_fifo_lock::{
     DynamoDbStore, Error, HolderId, LockClient, LockName, LockStore, MemoryStore, StoreError,
     Ticket,
 };
 use serde_json::{Value, json};
 
-use common::faulty::{Fate, Faulty};
 use common::{Table, embedded_endpoint, quick, store_at, tables, test_keys, unique};
 
 /// A free lock's record, as this crate writes it.
@@ -305,7 +305,7 @@ fn an_unknown_attribute_of_a_row_is_tolerated_and_kept() {
 
 #[test]
 fn bad_names_are_refused_before_any_request() {
-    let store = Faulty::new(MemoryStore::new(), |_, _| -> Fate {
+    let store = FaultyStore::new(MemoryStore::new(), |_, _| -> Fate {
         panic!("a request was sent")
     });
     let client = LockClient::builder().build(store).unwrap();
@@ -328,7 +328,7 @@ fn bad_names_are_refused_before_any_request() {
 
 #[test]
 fn bad_time_outs_are_refused_before_any_request() {
-    let store = Faulty::new(MemoryStore::new(), |_, _| -> Fate {
+    let store = FaultyStore::new(MemoryStore::new(), |_, _| -> Fate {
         panic!("a request was sent")
     });
     let client = LockClient::builder().build(store).unwrap();

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use dynamodb_fifo_lock::protocol::Write;
+use dynamodb_fifo_lock::testing::{Fate, FaultyStore, Request};
 use dynamodb_fifo_lock::{Event, LockGuard, MemoryStore};
 use parking_lot::Mutex;
 
-use common::faulty::{Fate, Faulty, Request};
 use common::{embedded_table, quick, unique, wait_for};
 
 /// 64 threads in 4 clients make 1,000 acquisitions of one lock over HTTP.
@@ -89,7 +89,7 @@ fn a_hanging_renewal_costs_no_other_lock() {
     let renewals = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&renewals);
     let (unhang, hangs) = bounded::<()>(0);
-    let store = Faulty::new(MemoryStore::new(), move |lock, request| {
+    let store = FaultyStore::new(MemoryStore::new(), move |lock, request| {
         if matches!(request, Request::Write(Write::Renew { .. })) {
             if lock.as_str() == "lock 7" {
                 let _ = hangs.recv();

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 use dynamodb_fifo_lock::protocol::{Consistency, Write};
+use dynamodb_fifo_lock::testing::{Fate, FaultyStore, Request};
 use dynamodb_fifo_lock::{
     Error, Event, FencingToken, HolderId, LockClient, LockName, LockStore, LossReason, MemoryStore,
     StoreError, Ticket,
 };
 use parking_lot::Mutex;
 
-use common::faulty::{Fate, Faulty, Request};
 use common::{DEADLINE, backends, quick, unique, wait_for};
 
 const WITHIN: Duration = Duration::from_secs(10);
@@ -86,7 +86,7 @@ fn a_slow_joiner_never_gets_in_beside_the_one_that_is_served() {
     let first = AtomicBool::new(true);
     let inner = store.clone();
     // The slow client's ticket is drawn; then it stands still.
-    let slow_store = Faulty::new(store.clone(), move |name, request| {
+    let slow_store = FaultyStore::new(store.clone(), move |name, request| {
         if let Request::Write(write @ Write::Enqueue { .. }) = request
             && first.swap(false, Ordering::SeqCst)
         {
@@ -127,7 +127,7 @@ fn a_renewal_in_the_last_moment_saves_the_holder() {
     let name = LockName::new(&lock).unwrap();
     // The holder's own renewals wait; the test sends one in its place.
     let (stop, stopped) = bounded::<()>(0);
-    let holding = Faulty::new(store.clone(), move |_, request| {
+    let holding = FaultyStore::new(store.clone(), move |_, request| {
         if is_renewal(request) {
             let _ = stopped.recv();
         }
@@ -152,7 +152,7 @@ fn a_renewal_in_the_last_moment_saves_the_holder() {
     let (inner, watched) = (store.clone(), name.clone());
     let attempts = Arc::new(AtomicU32::new(0));
     let seen = Arc::clone(&attempts);
-    let impatient = Faulty::new(store.clone(), move |_, request| {
+    let impatient = FaultyStore::new(store.clone(), move |_, request| {
         if matches!(request, Request::Write(Write::Advance { .. })) {
             seen.fetch_add(1, Ordering::SeqCst);
             inner
@@ -181,7 +181,7 @@ fn a_renewal_in_the_last_moment_saves_the_holder() {
 fn a_loss_is_told_by_channel_and_check_even_while_the_store_hangs() {
     for hang in [false, true] {
         let (stop, stopped) = bounded::<()>(0);
-        let store = Faulty::new(MemoryStore::new(), move |_, request| {
+        let store = FaultyStore::new(MemoryStore::new(), move |_, request| {
             if !is_renewal(request) {
                 return Fate::Fine;
             }
@@ -255,7 +255,7 @@ fn one_failed_renewal_is_not_fatal() {
         let renewals = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&renewals);
         // Every other renewal fails.
-        let store = Faulty::new(MemoryStore::new(), move |_, request| {
+        let store = FaultyStore::new(MemoryStore::new(), move |_, request| {
             if is_renewal(request) && counted.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                 return fate();
             }
@@ -275,7 +275,7 @@ fn one_failed_renewal_is_not_fatal() {
 fn an_observer_that_takes_its_time_does_not_cost_the_lock() {
     let renewals = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&renewals);
-    let store = Faulty::new(MemoryStore::new(), move |_, request| {
+    let store = FaultyStore::new(MemoryStore::new(), move |_, request| {
         let first = is_renewal(request) && counted.fetch_add(1, Ordering::SeqCst) == 0;
         if first { Fate::Lost } else { Fate::Fine }
     });
@@ -319,7 +319,7 @@ fn work_that_blocks_its_thread_does_not_stop_the_heartbeat() {
 /// Hazard: a release that failed goes to the console.
 #[test]
 fn a_failed_release_is_returned_or_told() {
-    let store = Faulty::new(MemoryStore::new(), |_, request| match request {
+    let store = FaultyStore::new(MemoryStore::new(), |_, request| match request {
         Request::Write(Write::Release { .. }) => Fate::Lost,
         _ => Fate::Fine,
     });
@@ -404,7 +404,7 @@ fn holds_three_leases(lease: Duration, checks: &AtomicU32) -> bool {
     // The guard counts from before that.
     let extended = Arc::new(Mutex::new(Instant::now()));
     let log = Arc::clone(&extended);
-    let store = Faulty::new(MemoryStore::new(), move |_, request| {
+    let store = FaultyStore::new(MemoryStore::new(), move |_, request| {
         let arrived = Instant::now();
         if is_renewal(request) {
             let dice: f64 = rand::random();

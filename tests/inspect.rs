@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use dynamodb_fifo_lock::protocol::Write;
 use dynamodb_fifo_lock::record::{Holder, TicketRow, TicketState};
+use dynamodb_fifo_lock::testing::{Fate, FaultyStore, Request};
 use dynamodb_fifo_lock::{
     Error, FencingToken, HolderId, LockName, LockStatus, LockStore, LossReason, MemoryStore,
     StoreError, Ticket,
 };
 use serde_json::json;
 
-use common::faulty::{Fate, Faulty, Request};
 use common::{DEADLINE, backends, fresh_backends, fresh_tables, quick, unique};
 
 const WITHIN: Duration = Duration::from_secs(10);
@@ -254,7 +254,7 @@ fn a_list_goes_on_past_rows_that_are_not_ours() {
 
 #[test]
 fn a_page_that_cannot_be_read_is_the_last_item() {
-    let store = Faulty::new(MemoryStore::new(), |_, request| match request {
+    let store = FaultyStore::new(MemoryStore::new(), |_, request| match request {
         Request::List => Fate::Lost,
         _ => Fate::Fine,
     });
@@ -267,7 +267,7 @@ fn a_page_that_cannot_be_read_is_the_last_item() {
 
 #[test]
 fn a_look_that_fails_is_the_inspections_failure() {
-    let store = Faulty::new(MemoryStore::new(), |_, request| match request {
+    let store = FaultyStore::new(MemoryStore::new(), |_, request| match request {
         Request::Look => Fate::Throttled,
         _ => Fate::Fine,
     });
@@ -330,7 +330,7 @@ fn a_break_is_sent_again_until_it_is_known_to_have_come_true() {
     let store = MemoryStore::new();
     let holders = quick().build(store.clone()).unwrap();
     let lost = AtomicU32::new(0);
-    let faulty = Faulty::new(store, move |_, request| match request {
+    let faulty = FaultyStore::new(store, move |_, request| match request {
         Request::Write(Write::Advance { .. }) if lost.fetch_add(1, Ordering::SeqCst) == 0 => {
             Fate::AnswerLost
         }
@@ -345,7 +345,7 @@ fn a_break_is_sent_again_until_it_is_known_to_have_come_true() {
 
 #[test]
 fn a_break_that_gets_no_answer_says_so() {
-    let nobody = Faulty::new(MemoryStore::new(), |_, _| Fate::Lost);
+    let nobody = FaultyStore::new(MemoryStore::new(), |_, _| Fate::Lost);
     let operators = quick()
         .request_timeout(Duration::from_millis(100))
         .build(nobody)

@@ -9,12 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
+use dynamodb_fifo_lock::testing::{Fate, FaultyStore, Request};
 use dynamodb_fifo_lock::{
     AcquireOptions, Error, Event, LockClient, LockGuard, LossReason, MemoryStore,
 };
 use parking_lot::Mutex;
 
-use common::faulty::{Fate, Faulty, Request};
 use common::{DEADLINE, backends, quick, tables, unique, wait_for};
 
 /// A client that says on a channel when it has joined a queue.
@@ -66,7 +66,7 @@ fn a_crashed_holder_is_gone_past_when_its_lease_is_over_and_not_before() {
         let crashed = Arc::new(AtomicBool::new(false));
         let dead = Arc::clone(&crashed);
         let doomed = quick()
-            .build(Faulty::new(
+            .build(FaultyStore::new(
                 Arc::clone(&backend.store),
                 move |_, _| match dead.load(Ordering::SeqCst) {
                     true => Fate::Lost,
@@ -266,7 +266,7 @@ fn a_living_but_slow_waiter_keeps_its_place() {
         let cut_off = Arc::new(AtomicBool::new(false));
         let (announced, announcements) = unbounded();
         let cut = Arc::clone(&cut_off);
-        let slow_store = Faulty::new(Arc::clone(&backend.store), move |_, request| {
+        let slow_store = FaultyStore::new(Arc::clone(&backend.store), move |_, request| {
             match request {
                 Request::Announce(row) => drop(announced.send(row.ticket)),
                 Request::Read if cut.load(Ordering::SeqCst) => return Fate::Lost,
@@ -304,7 +304,7 @@ fn one_that_slept_through_its_turn_is_told_and_joins_again() {
     let asleep = Arc::new(AtomicBool::new(false));
     let (wake, woken) = bounded::<()>(0);
     let sleeping = Arc::clone(&asleep);
-    let sleepy = Faulty::new(store.clone(), move |_, request| {
+    let sleepy = FaultyStore::new(store.clone(), move |_, request| {
         // The whole process stands still: it neither looks nor says that it waits.
         let still = matches!(request, Request::Read | Request::Announce(_));
         if still && sleeping.load(Ordering::SeqCst) {
@@ -394,7 +394,7 @@ fn an_observer_that_panics_or_calls_back_does_no_harm() {
             let _ = inner.try_acquire("other");
             assert!(!matches!(event, Event::ReleaseFailed { .. }), "on purpose");
         })
-        .build(Faulty::new(store, |_, request| match request {
+        .build(FaultyStore::new(store, |_, request| match request {
             Request::Write(dynamodb_fifo_lock::protocol::Write::Release { .. }) => Fate::Lost,
             _ => Fate::Fine,
         }))

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use dynamodb_fifo_lock::protocol::{Consistency, Write};
+use dynamodb_fifo_lock::testing::{Fate, FaultyStore, Request};
 use dynamodb_fifo_lock::{
     AcquireOptions, Error, Event, LockClient, LockName, LockStore, LossReason, MemoryStore,
 };
 use parking_lot::Mutex;
 
-use common::faulty::{Fate, Faulty, Request};
 use common::proxy::{Fault, Proxy};
 use common::{DEADLINE, backends, quick, store_at, tables, unique, wait_for};
 
@@ -167,7 +167,7 @@ fn a_local_waiter_does_not_overtake_one_of_another_client() {
 #[test]
 fn a_hand_over_that_got_no_answer_is_found_out() {
     for fate in [|| Fate::Lost, || Fate::AnswerLost, || Fate::Throttled] {
-        let store = Faulty::new(MemoryStore::new(), move |_, request| match request {
+        let store = FaultyStore::new(MemoryStore::new(), move |_, request| match request {
             Request::Write(Write::HandOver { .. }) => fate(),
             _ => Fate::Fine,
         });
@@ -227,7 +227,7 @@ fn a_guard_whose_claim_fails_is_lost_like_any_other() {
         let (first, _) = announcing(store.clone());
         let name = LockName::new("trailing").unwrap();
         let inner = store.clone();
-        let (second, joins) = announcing(Faulty::new(store.clone(), move |lock, request| {
+        let (second, joins) = announcing(FaultyStore::new(store.clone(), move |lock, request| {
             if !matches!(request, Request::Write(Write::Claim { .. })) {
                 return Fate::Fine;
             }
@@ -283,7 +283,7 @@ fn a_wait_can_be_left_at_every_point() {
         let held = Arc::new(Mutex::new(Some(holder.acquire("left").unwrap())));
         let (counted, let_go) = (Arc::clone(&seen), Arc::clone(&held));
         let client = quick()
-            .build(Faulty::new(store, move |_, _| {
+            .build(FaultyStore::new(store, move |_, _| {
                 let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
                 // After some looks the turn comes.
                 if number == 6 {
@@ -371,7 +371,7 @@ fn closing_wakes_every_waiter_and_reports_what_stays_behind() {
 fn closing_reports_whoever_could_not_leave() {
     let cut_off = Arc::new(AtomicBool::new(false));
     let cut = Arc::clone(&cut_off);
-    let store = Faulty::new(MemoryStore::new(), move |_, _| {
+    let store = FaultyStore::new(MemoryStore::new(), move |_, _| {
         match cut.load(Ordering::SeqCst) {
             true => Fate::Lost,
             false => Fate::Fine,

@@ -8,7 +8,6 @@
 
 #[path = "../../examples/support/embedded.rs"]
 pub mod embedded;
-pub mod faulty;
 pub mod proxy;
 
 use std::sync::{Arc, OnceLock};

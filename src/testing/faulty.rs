@@ -1,49 +1,90 @@
-//! A store that fails on demand.
+//! A store whose requests fail on demand.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynamodb_fifo_lock::protocol::{Consistency, Write};
-use dynamodb_fifo_lock::record::{LockRecord, TicketRow};
-use dynamodb_fifo_lock::rusoto_dynamodb::ConditionCheck;
-use dynamodb_fifo_lock::{
-    HolderId, LockName, LockStore, Page, PageEnd, StoreError, Ticket, Written,
-};
+use rusoto_dynamodb::ConditionCheck;
+
+use crate::error::StoreError;
+use crate::protocol::{Consistency, Write};
+use crate::record::{LockRecord, TicketRow};
+use crate::store::{LockStore, Page, PageEnd, Written};
+use crate::types::{HolderId, LockName, Ticket};
 
 /// What happens to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is carried out and answered.
     Fine,
-    /// It is lost on the way.
+    /// It is lost on the way: [`StoreError::Unreachable`], and nothing was done.
     Lost,
-    /// It is carried out, and its answer is lost.
+    /// It is carried out, and its answer is lost: [`StoreError::Unreachable`] all the
+    /// same.
     AnswerLost,
-    /// It is refused for now.
+    /// It is refused for now: [`StoreError::Throttled`].
     Throttled,
 }
 
 /// A request, as the plan sees it.
+#[derive(Debug)]
+#[non_exhaustive]
 pub enum Request<'a> {
+    /// The lock's record is read.
     Read,
+    /// A write to the lock's record.
     Write(&'a Write),
+    /// The row of a waiter is written.
     Announce(&'a TicketRow),
+    /// The row of a waiter is deleted.
     Dequeue(Ticket),
+    /// Rows of waiters are read.
     Look,
-    /// It is about no lock in particular: the plan hears the name `*`.
+    /// Locks are listed. That is about no lock in particular: the plan hears the name
+    /// `*`.
     List,
 }
 
 type Plan = dyn Fn(&LockName, &Request<'_>) -> Fate + Send + Sync;
 
-/// A store whose requests meet the fate that a plan decides. The plan may block,
-/// for a request that hangs.
+/// A store whose requests meet the fate that a plan decides, for tests of what your
+/// program does when DynamoDB cannot be reached. Clones share the plan.
+///
+/// The plan is asked on the thread that makes the request, and may block it, for a
+/// request that hangs.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use std::time::Duration;
+///
+/// use dynamodb_fifo_lock::testing::{Fate, FaultyStore};
+/// use dynamodb_fifo_lock::{LockClient, MemoryStore};
+///
+/// let away = Arc::new(AtomicBool::new(false));
+/// let is_away = Arc::clone(&away);
+/// let store = FaultyStore::new(MemoryStore::new(), move |_lock, _request| {
+///     match is_away.load(Ordering::SeqCst) {
+///         true => Fate::Lost,
+///         false => Fate::Fine,
+///     }
+/// });
+/// let client = LockClient::builder().lease(Duration::from_millis(200)).build(store)?;
+/// let guard = client.acquire("reports")?;
+/// away.store(true, Ordering::SeqCst);
+/// // No renewal gets through any more.
+/// assert!(guard.lost().recv().is_err());
+/// assert!(guard.ensure_held().is_err());
+/// # Ok::<(), dynamodb_fifo_lock::Error>(())
+/// ```
 #[derive(Clone)]
-pub struct Faulty {
+pub struct FaultyStore {
     inner: Arc<dyn LockStore>,
     plan: Arc<Plan>,
 }
 
-impl Faulty {
+impl FaultyStore {
+    /// A store that passes on to `inner` what `plan` lets through.
     pub fn new(
         inner: impl LockStore + 'static,
         plan: impl Fn(&LockName, &Request<'_>) -> Fate + Send + Sync + 'static,
@@ -74,13 +115,19 @@ impl Faulty {
     }
 }
 
-pub fn unreachable() -> StoreError {
+fn unreachable() -> StoreError {
     StoreError::Unreachable {
         source: "on purpose".into(),
     }
 }
 
-impl LockStore for Faulty {
+impl fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyStore").finish_non_exhaustive()
+    }
+}
+
+impl LockStore for FaultyStore {
     fn read(
         &self,
         lock: &LockName,
@@ -140,7 +187,9 @@ impl LockStore for Faulty {
     }
 
     fn list(&self, after: Option<&PageEnd>, within: Duration) -> Result<Page, StoreError> {
-        let all = LockName::new("*").unwrap();
+        let Ok(all) = LockName::new("*") else {
+            return self.inner.list(after, within);
+        };
         self.meet(&all, &Request::List, || self.inner.list(after, within))
     }
 
