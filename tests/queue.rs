@@ -16,58 +16,22 @@ use dynamodb_fifo_lock::{
 use parking_lot::Mutex;
 
 use common::proxy::{Fault, Proxy};
+use common::turns::take_turns;
 use common::{DEADLINE, backends, quick, store_at, tables, unique, wait_for};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// A client that says on a channel when it has joined a queue.
 fn announcing(store: impl LockStore + 'static) -> (LockClient, Receiver<u64>) {
-    let (joined, joins) = unbounded();
-    let client = quick()
-        .lease(Duration::from_secs(20))
-        .observer(move |event: &Event<'_>| {
-            if let Event::Enqueued { ticket, .. } = event {
-                let _ = joined.send(ticket.get());
-            }
-        })
-        .build(store)
-        .unwrap();
-    (client, joins)
+    common::announcing(quick().lease(Duration::from_secs(20)), store)
 }
 
 /// Eight threads, each with a client of `clients` in turn, take turns at one lock.
 /// Returns writes and read units a grant, once the crowd is warm.
 fn contend(clients: &[LockClient], proxy: &Proxy) -> (f64, f64) {
-    const WARM: usize = 40;
-    const MEASURED: usize = 120;
-    let lock = unique("contended");
-    let grants = AtomicUsize::new(0);
-    let cost = Mutex::new((0, 0.0));
-    thread::scope(|scope| {
-        for n in 0..8 {
-            let client = &clients[n % clients.len()];
-            let (lock, grants, cost) = (&lock, &grants, &cost);
-            scope.spawn(move || {
-                loop {
-                    let guard = client.acquire(lock).unwrap();
-                    let grant = grants.fetch_add(1, Ordering::SeqCst);
-                    match grant {
-                        WARM => drop(proxy.take_units()),
-                        n if n == WARM + MEASURED => *cost.lock() = proxy.take_units(),
-                        _ => {}
-                    }
-                    thread::sleep(Duration::from_millis(20));
-                    guard.release().unwrap();
-                    // The others are still there when the last grant is measured.
-                    if grant + 8 > WARM + MEASURED + 8 {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    let (writes, units) = *cost.lock();
-    let cost = (writes as f64 / MEASURED as f64, units / MEASURED as f64);
+    const TURNS: usize = 120;
+    let cost = take_turns(clients, 8, TURNS, proxy);
+    let cost = (cost.writes as f64 / TURNS as f64, cost.reads / TURNS as f64);
     println!("{} clients: {cost:?}", clients.len());
     cost
 }

@@ -15,14 +15,7 @@ fn secs(seconds: u64) -> Duration {
 /// `clients` clients with one waiter each contend for one lock. What `span` cost
 /// once they had been at it for a while.
 fn contend(clients: usize, settings: Settings, span: Duration) -> Count {
-    let mut crowd = Crowd::new(settings, 7);
-    for n in 0..clients {
-        crowd.join(Duration::from_millis(n as u64), true);
-    }
-    crowd.run(secs(100));
-    let before = crowd.count;
-    crowd.run(span);
-    let count = crowd.count.since(before);
+    let count = Crowd::contend(clients, settings, secs(100), span);
     println!(
         "{clients} clients: {:.1} ms a turn, {:.3} writes and {:.2} read units a grant, \
          {:.0} reads/s, {:.1} announcements/s",

@@ -9,12 +9,15 @@
 #[path = "../../examples/support/embedded.rs"]
 pub mod embedded;
 pub mod proxy;
+pub mod turns;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, unbounded};
 use dynamodb_fifo_lock::{
-    AccessKeys, Credentials, DynamoDbStore, LockClient, LockClientBuilder, LockStore, MemoryStore,
+    AccessKeys, Credentials, DynamoDbStore, Event, LockClient, LockClientBuilder, LockStore,
+    MemoryStore,
 };
 use serde_json::{Value, json};
 
@@ -75,15 +78,7 @@ pub fn fresh_tables() -> Vec<Table> {
     }
     endpoints
         .into_iter()
-        .map(|(name, endpoint)| {
-            let table = Table {
-                name,
-                endpoint,
-                table: unique("locks"),
-            };
-            table.store().create_table().unwrap();
-            table
-        })
+        .map(|(name, endpoint)| Table::create(name, endpoint))
         .collect()
 }
 
@@ -122,6 +117,17 @@ pub fn store_at(endpoint: &str, table: &str) -> DynamoDbStore {
 }
 
 impl Table {
+    /// An empty table on the server at `endpoint`.
+    pub fn create(name: &'static str, endpoint: String) -> Self {
+        let table = Self {
+            name,
+            endpoint,
+            table: unique("locks"),
+        };
+        table.store().create_table().unwrap();
+        table
+    }
+
     pub fn store(&self) -> DynamoDbStore {
         store_at(&self.endpoint, &self.table)
     }
@@ -205,6 +211,23 @@ pub fn quick() -> LockClientBuilder {
     LockClient::builder()
         .lease(Duration::from_secs(3))
         .poll_interval(Duration::from_millis(20))
+}
+
+/// A client that says on a channel when it has joined a queue.
+pub fn announcing(
+    builder: LockClientBuilder,
+    store: impl LockStore + 'static,
+) -> (LockClient, Receiver<u64>) {
+    let (joined, joins) = unbounded();
+    let client = builder
+        .observer(move |event: &Event<'_>| {
+            if let Event::Enqueued { ticket, .. } = event {
+                let _ = joined.send(ticket.get());
+            }
+        })
+        .build(store)
+        .unwrap();
+    (client, joins)
 }
 
 /// Waits until `condition` holds.

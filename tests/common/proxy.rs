@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
@@ -24,17 +25,33 @@ pub enum Fault {
     OddHeader,
     /// This answer instead of the server's, which never hears of the request.
     Instead(u16, &'static str),
+    /// The answer is kept back for this long.
+    Late(Duration),
 }
 
 type Plan = dyn FnMut(&str) -> Fault + Send;
 
-/// The operations, and whether they were to be consistent.
-type Log = Vec<(String, bool)>;
+/// What was asked for: the operation, and the body.
+pub type Asked = (String, Vec<u8>);
+
+type Log = Mutex<Vec<Asked>>;
 
 /// A proxy that listens on a port of its own, until the process ends.
 pub struct Proxy {
     pub endpoint: String,
-    operations: Arc<Mutex<Log>>,
+    log: Arc<Log>,
+}
+
+/// What requests cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    pub requests: usize,
+    /// Write units: one for a write, since no row comes near a kilobyte. A write
+    /// that is refused costs the same.
+    pub writes: usize,
+    /// Read units: one for a consistent read and a half for another, since the rows
+    /// are small, and one for a query, since answers of more than 4 KB are rare.
+    pub reads: f64,
 }
 
 impl Proxy {
@@ -42,31 +59,29 @@ impl Proxy {
     pub fn before(upstream: &str, plan: impl FnMut(&str) -> Fault + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let operations = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::new(Log::default());
         let plan: Arc<Mutex<Box<Plan>>> = Arc::new(Mutex::new(Box::new(plan)));
-        let (upstream, log) = (upstream.to_owned(), Arc::clone(&operations));
+        let (upstream, to) = (upstream.to_owned(), Arc::clone(&log));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (upstream, log, plan) = (upstream.clone(), Arc::clone(&log), Arc::clone(&plan));
+                let _ = stream.set_nodelay(true);
+                let (upstream, log, plan) = (upstream.clone(), Arc::clone(&to), Arc::clone(&plan));
                 thread::spawn(move || serve(stream, &upstream, &log, &plan));
             }
         });
-        Self {
-            endpoint,
-            operations,
-        }
+        Self { endpoint, log }
     }
 
     /// The same with TLS, for the host name `localhost`.
     pub fn with_tls(upstream: &str, config: Arc<ServerConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let operations = Arc::new(Mutex::new(Vec::new()));
-        let (upstream, log) = (upstream.to_owned(), Arc::clone(&operations));
+        let log = Arc::new(Log::default());
+        let (upstream, to) = (upstream.to_owned(), Arc::clone(&log));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let session = ServerConnection::new(Arc::clone(&config)).unwrap();
-                let (upstream, log) = (upstream.clone(), Arc::clone(&log));
+                let (upstream, log) = (upstream.clone(), Arc::clone(&to));
                 thread::spawn(move || {
                     let plan: Mutex<Box<Plan>> = Mutex::new(Box::new(|_| Fault::None));
                     serve(StreamOwned::new(session, stream), &upstream, &log, &plan)
@@ -75,39 +90,50 @@ impl Proxy {
         });
         Self {
             endpoint: format!("https://localhost:{port}"),
-            operations,
+            log,
         }
     }
 
-    /// The operations asked for since this was last called.
+    /// What was asked for since anything was last taken.
+    pub fn take(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.log.lock())
+    }
+
+    /// The operations asked for since anything was last taken.
     pub fn take_operations(&self) -> Vec<String> {
-        let taken = std::mem::take(&mut *self.operations.lock());
+        let taken = self.take();
         taken.into_iter().map(|(operation, _)| operation).collect()
     }
 
-    /// How many writes, and how many read units, were asked for since anything was
-    /// last taken.
-    pub fn take_units(&self) -> (usize, f64) {
-        let taken = std::mem::take(&mut *self.operations.lock());
-        let reads = taken.iter().filter(|(operation, _)| operation == "GetItem");
-        let units = reads
-            .map(|(_, strong)| if *strong { 1.0 } else { 0.5 })
-            .sum();
-        let writes = taken
-            .iter()
-            .filter(|(operation, _)| operation == "UpdateItem");
-        (writes.count(), units)
+    /// What was asked for since anything was last taken cost so much.
+    pub fn take_cost(&self) -> Cost {
+        let mut cost = Cost::default();
+        for (operation, body) in self.take() {
+            cost.requests += 1;
+            match operation.as_str() {
+                "GetItem" if is_strong(&body) => cost.reads += 1.0,
+                "GetItem" => cost.reads += 0.5,
+                "Query" => cost.reads += 1.0,
+                _ => cost.writes += 1,
+            }
+        }
+        cost
     }
 }
 
 /// What a consistent read has in its body.
 const STRONG: &str = "\"ConsistentRead\":true";
 
+fn is_strong(body: &[u8]) -> bool {
+    body.windows(STRONG.len())
+        .any(|window| window == STRONG.as_bytes())
+}
+
 /// Serves one connection until either side closes it.
 fn serve(
     stream: impl Read + Write,
     upstream: &str,
-    log: &Mutex<Log>,
+    log: &Log,
     plan: &Mutex<Box<Plan>>,
 ) -> Option<()> {
     let agent = agent();
@@ -115,10 +141,7 @@ fn serve(
     loop {
         let (headers, body) = read_request(&mut reader)?;
         let operation = operation_of(&headers).to_owned();
-        let strong = body
-            .windows(STRONG.len())
-            .any(|window| window == STRONG.as_bytes());
-        log.lock().push((operation.clone(), strong));
+        log.lock().push((operation.clone(), body.clone()));
         let fault = (plan.lock())(&operation);
         let mut writer = reader.get_mut();
         match &fault {
@@ -134,6 +157,10 @@ fn serve(
         }
         let (status, text) = forward(&agent, upstream, &headers, &body)?;
         match fault {
+            Fault::Late(by) => {
+                sleep_until(Instant::now() + by);
+                answer(&mut writer, status, "", &text)?;
+            }
             Fault::DropAnswer => return None,
             Fault::HalfBody(until) => {
                 let head = format!(
@@ -149,6 +176,17 @@ fn serve(
             Fault::OddHeader => answer(&mut writer, status, "X-Odd: gr\u{fc}\u{df}e\r\n", &text)?,
             _ => answer(&mut writer, status, "", &text)?,
         }
+    }
+}
+
+/// Sleeps until `due`, and no longer: timers are a little late, by as much as a tenth
+/// of a short sleep.
+fn sleep_until(due: Instant) {
+    const LATE: Duration = Duration::from_micros(100);
+    let left = due.saturating_duration_since(Instant::now());
+    thread::sleep(left.saturating_sub(LATE));
+    while Instant::now() < due {
+        thread::yield_now();
     }
 }
 

@@ -153,6 +153,19 @@ impl Crowd {
         client
     }
 
+    /// `clients` clients with one waiter each contend for one lock. What `span` cost
+    /// once they had been at it for `warm`.
+    pub fn contend(clients: usize, settings: Settings, warm: Duration, span: Duration) -> Count {
+        let mut crowd = Self::new(settings, 7);
+        for n in 0..clients {
+            crowd.join(Duration::from_millis(n as u64), true);
+        }
+        crowd.run(warm);
+        let before = crowd.count;
+        crowd.run(span);
+        crowd.count.since(before)
+    }
+
     /// From now on nothing is heard of this client.
     pub fn kill(&mut self, client: usize) {
         self.clients[client].life += 1;
@@ -346,8 +359,10 @@ impl Crowd {
                 else {
                     return;
                 };
-                if let Some(presence) = presence {
-                    self.rows.remove(&presence.ticket());
+                if let Some(presence) = presence
+                    && self.rows.remove(&presence.ticket()).is_some()
+                {
+                    self.count.deletions += 1;
                 }
                 let state = &mut self.clients[client];
                 state.contended = waiter.ticket().is_some();

@@ -47,6 +47,8 @@ pub struct Count {
     pub looks: u64,
     /// Writes to rows.
     pub announcements: u64,
+    /// Rows deleted.
+    pub deletions: u64,
     /// Locks granted.
     pub grants: u64,
     /// Turns that were passed over.
@@ -61,6 +63,7 @@ impl Count {
             read_units: self.read_units - earlier.read_units,
             looks: self.looks - earlier.looks,
             announcements: self.announcements - earlier.announcements,
+            deletions: self.deletions - earlier.deletions,
             grants: self.grants - earlier.grants,
             passed_over: self.passed_over - earlier.passed_over,
         }
