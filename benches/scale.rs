@@ -33,9 +33,14 @@ use support::report;
 #[global_allocator]
 static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// How long the clients that hold are watched: two heartbeats at the default lease of
-/// 20 s.
+/// How often a lock is renewed at the default lease of 20 s.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How long the clients that hold are watched.
 const WATCHED: Duration = Duration::from_secs(10);
+
+/// How long a renewal takes.
+const RENEWAL: Duration = Duration::from_millis(5);
 
 /// How long those who wait are left alone before they are measured: long enough to fall
 /// asleep, and too short for them to have a row.
@@ -45,12 +50,12 @@ const SETTLED: Duration = Duration::from_secs(1);
 const GLANCE: Duration = Duration::from_millis(10);
 
 const HELD_NOTES: &str = "\
-Lease 20 s, a heartbeat every 5 s, over 10 s; the locks are taken at once, so that all
-renewals fall due together. The store answers renewals after the time
-given and keeps nothing; processor time is the client's, HTTP not included. Threads: the
-client's own, the most at any time: the heartbeat, and those that carry its renewals.
-Heap: allocated less freed. Resident: the growth of VmRSS (Linux), the threads' stacks
-included.";
+Lease 20 s, a heartbeat every 5 s, over 10 s. The locks are taken at once, so that all
+renewals fall due together, or one after another over a heartbeat. The store answers a
+renewal after 5 ms and keeps nothing; processor time is the client's, HTTP not included.
+Threads: the client's own, the most at any time: the heartbeat, and those that carry its
+renewals. Heap: allocated less freed. Resident: the growth of VmRSS (Linux), the threads'
+stacks included.";
 
 const WAITING_NOTES: &str = "\
 Threads of one client that wait for one lock behind a holder of the same client. Heap: what
@@ -64,9 +69,9 @@ fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let number = |text: &str| text.parse().unwrap();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["held", locks, takes_ms, watch_ms] => {
-            let [takes, watch] = [takes_ms, watch_ms].map(|ms| Duration::from_millis(number(ms)));
-            println!("{}", held(locks.parse().unwrap(), takes, watch));
+        ["held", locks, over_ms, watch_ms] => {
+            let [over, watch] = [over_ms, watch_ms].map(|ms| Duration::from_millis(number(ms)));
+            println!("{}", held(locks.parse().unwrap(), over, watch));
         }
         ["waiting", waiters] => println!("{}", waiting(waiters.parse().unwrap())),
         _ => measure_all(&support::options()),
@@ -75,24 +80,23 @@ fn main() {
 
 fn measure_all(options: &support::Options) {
     let some = |all: &'static [usize]| if options.measure { all } else { &all[..1] };
-    let watch = if options.measure {
-        WATCHED
-    } else {
-        WATCHED / 10
+    let [beat, watch] = match options.measure {
+        true => [HEARTBEAT, WATCHED],
+        false => [HEARTBEAT, WATCHED].map(|long| long / 10),
     };
 
     // They do not disturb each other: together they take a small part of one core.
     let mut clients = Vec::new();
-    for takes_ms in [0, 5] {
+    for over in [Duration::ZERO, beat] {
         for locks in some(&[1, 10, 100, 1_000, 10_000]) {
-            let [locks, watch_ms] = [*locks as u128, watch.as_millis()].map(|n| n.to_string());
-            clients.push(start(&["held", &locks, &takes_ms.to_string(), &watch_ms]));
+            let [over_ms, watch_ms] = [over, watch].map(|time| time.as_millis().to_string());
+            clients.push(start(&["held", &locks.to_string(), &over_ms, &watch_ms]));
         }
     }
     let rows: Vec<_> = clients.into_iter().map(finish).collect();
     let columns = [
         ("locks", "locks held", 0),
-        ("renewal_takes_ms", "renewal takes ms", 0),
+        ("taken_over_s", "taken over s", 0),
         ("renewals_per_s", "renewals/s", 1),
         ("renewals_per_lock_s", "renewals/s and lock", 3),
         ("cpu_us_per_lock_s", "CPU µs/s and lock", 2),
@@ -147,17 +151,21 @@ fn finish(client: Child) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A client that holds `locks` locks for `watch`.
-fn held(locks: usize, renewal_takes: Duration, watch: Duration) -> Value {
-    let store = Echo::new(renewal_takes);
+/// A client that takes `locks` locks one after another over the time `over`, and holds
+/// them for `watch`.
+fn held(locks: usize, over: Duration, watch: Duration) -> Value {
+    let store = Echo::new(RENEWAL);
     let client = LockClient::builder().build(store.clone()).unwrap();
     let mut guards = Vec::with_capacity(locks);
     let before = Memory::now();
+    let began = Instant::now();
     for n in 0..locks {
+        let due = began + over.mul_f64(n as f64 / locks as f64);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
         guards.push(client.acquire(&format!("lock {n}")).unwrap());
     }
-    // All of them fall due together, the worst case: not at the edge of what is watched.
-    thread::sleep(watch / 4);
+    // Those that fall due together do so away from the edges of what is watched.
+    thread::sleep(HEARTBEAT / 2);
     let (renewals, busy) = (store.renewals(), busy());
     let until = Instant::now() + watch;
     let mut threads = None;
@@ -171,10 +179,10 @@ fn held(locks: usize, renewal_takes: Duration, watch: Duration) -> Value {
     let (heap, resident) = before.growth(locks);
     drop(guards);
     json!({
-        "case": format!("{locks} locks held, renewals take {renewal_takes:?}"),
+        "case": format!("{locks} locks held, taken over {over:?}"),
         "virtual": false,
         "locks": locks,
-        "renewal_takes_ms": renewal_takes.as_secs_f64() * 1e3,
+        "taken_over_s": over.as_secs_f64(),
         "renewals_per_s": renewals,
         "renewals_per_lock_s": renewals / locks as f64,
         "cpu_us_per_lock_s": busy * 1e6 / locks as f64,

@@ -7,22 +7,19 @@
 //! DYNAMODB_ENDPOINT=http://localhost:8000 cargo bench --bench transport
 //! ```
 
-#[path = "../examples/support/embedded.rs"]
-mod embedded;
+mod support;
 
 use std::sync::mpsc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dynamodb_fifo_lock::protocol::Consistency;
-use dynamodb_fifo_lock::{AccessKeys, Credentials, DynamoDbStore, LockName, LockStore};
+use dynamodb_fifo_lock::{LockName, LockStore};
 use rusoto_core::credential::StaticProvider;
 use rusoto_core::{HttpClient, Region};
 use rusoto_dynamodb::{AttributeValue, DynamoDb, DynamoDbClient, GetItemInput};
 
-const TABLE: &str = "transport";
-
-fn question() -> GetItemInput {
+fn question(table: &str) -> GetItemInput {
     let text = AttributeValue {
         s: Some("bench".into()),
         ..AttributeValue::default()
@@ -32,7 +29,7 @@ fn question() -> GetItemInput {
         ..AttributeValue::default()
     };
     GetItemInput {
-        table_name: TABLE.into(),
+        table_name: table.into(),
         consistent_read: Some(true),
         key: [("lock".into(), text), ("ticket".into(), number)].into(),
         ..GetItemInput::default()
@@ -40,17 +37,8 @@ fn question() -> GetItemInput {
 }
 
 fn transport(c: &mut Criterion) {
-    let server = embedded::Embedded::start().unwrap();
-    let endpoint =
-        std::env::var("DYNAMODB_ENDPOINT").unwrap_or_else(|_| server.endpoint().to_owned());
-    let store = DynamoDbStore::builder(TABLE)
-        .region("us-east-1")
-        .endpoint(&endpoint)
-        .credentials(Credentials::fixed(AccessKeys::new("test", "test")))
-        .build()
-        .unwrap();
-    store.create_table().unwrap();
-
+    let table = support::table();
+    let store = table.store();
     let lock = LockName::new("bench").unwrap();
     c.bench_function("blocking client, calling thread", |bencher| {
         bencher.iter(|| store.read(&lock, Consistency::Strong, Duration::from_secs(3)));
@@ -61,7 +49,7 @@ fn transport(c: &mut Criterion) {
     let (ask, asked) = tokio::sync::mpsc::unbounded_channel::<mpsc::Sender<bool>>();
     let region = Region::Custom {
         name: "us-east-1".into(),
-        endpoint,
+        endpoint: table.endpoint,
     };
     std::thread::spawn(move || {
         let mut asked = asked;
@@ -74,7 +62,7 @@ fn transport(c: &mut Criterion) {
                 let keys = StaticProvider::new_minimal("test".into(), "test".into());
                 let client = DynamoDbClient::new_with(http, keys, region);
                 while let Some(reply) = asked.recv().await {
-                    let _ = reply.send(client.get_item(question()).await.is_ok());
+                    let _ = reply.send(client.get_item(question(&table.table)).await.is_ok());
                 }
             });
     });

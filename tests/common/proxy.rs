@@ -179,10 +179,9 @@ fn serve(
     }
 }
 
-/// Sleeps until `due`, and no longer: timers are a little late, by as much as a tenth
-/// of a short sleep.
+/// Sleeps until `due`, and no longer: timers alone are late by a part of a millisecond.
 fn sleep_until(due: Instant) {
-    const LATE: Duration = Duration::from_micros(100);
+    const LATE: Duration = Duration::from_micros(250);
     let left = due.saturating_duration_since(Instant::now());
     thread::sleep(left.saturating_sub(LATE));
     while Instant::now() < due {
