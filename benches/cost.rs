@@ -136,7 +136,11 @@ fn long_wait(table: &Table, wait: Duration) -> Value {
         waiting.join().unwrap().release().unwrap();
     });
     thread::sleep(SETTLED);
-    row(&format!("a wait of {wait:?}"), 1, proxy.take_cost())
+    row(
+        &format!("a wait of {} s", wait.as_secs()),
+        1,
+        proxy.take_cost(),
+    )
 }
 
 /// Some who each come to a lock whose holder has vanished just then.

@@ -82,6 +82,7 @@ fn uncontended(c: &mut Criterion) {
     };
     let mut group = c.benchmark_group("uncontended");
     group
+        .sampling_mode(SamplingMode::Flat)
         .warm_up_time(Duration::from_secs(2))
         .measurement_time(Duration::from_secs(10));
     for (number, name) in ["two raw UpdateItem", "acquire and release"]
