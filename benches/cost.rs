@@ -154,7 +154,7 @@ fn dead_holder(table: &Table) -> Value {
                 // Nobody renews what no client has taken.
                 let name = LockName::new(&lock).unwrap();
                 let taken = table.store().write(&name, &take_by_the_dead(), DEADLINE);
-                assert!(taken.unwrap().is_some());
+                assert!(taken.unwrap().applied().is_some());
                 let store = store_at(&proxy.endpoint, &table.table);
                 let heir = LockClient::builder().lease(LEASE).build(store).unwrap();
                 heir.acquire(&lock).unwrap().release().unwrap();

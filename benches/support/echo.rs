@@ -1,5 +1,6 @@
 //! A store that keeps nothing: what is measured over it is the client's own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -7,7 +8,9 @@ use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{Consistency, Write, apply};
 use dynamodb_fifo_lock::record::{LockRecord, TicketRow};
-use dynamodb_fifo_lock::{HolderId, LockName, LockStore, Page, PageEnd, StoreError, Ticket};
+use dynamodb_fifo_lock::{
+    HolderId, LockName, LockStore, Page, PageEnd, StoreError, Ticket, Written,
+};
 
 /// Grants every lock to whoever asks, and counts renewals. Clones share the count.
 #[derive(Clone)]
@@ -30,6 +33,7 @@ impl Echo {
                 revision: 1,
                 grace: Duration::from_secs(1),
                 moved_at_ms: 0,
+                sharers: BTreeMap::new(),
             },
         }
     }
@@ -50,17 +54,13 @@ impl LockStore for Echo {
         Ok(None)
     }
 
-    fn write(
-        &self,
-        _: &LockName,
-        write: &Write,
-        _: Duration,
-    ) -> Result<Option<LockRecord>, StoreError> {
+    fn write(&self, _: &LockName, write: &Write, _: Duration) -> Result<Written, StoreError> {
         if let Write::Renew { .. } = write {
             self.renewals.fetch_add(1, Ordering::Relaxed);
             thread::sleep(self.renewal_takes);
         }
-        Ok(apply(None, write).or_else(|| Some(self.record.clone())))
+        let record = apply(None, write).unwrap_or_else(|| self.record.clone());
+        Ok(Written::Applied(record))
     }
 
     fn announce(&self, _: &LockName, _: &TicketRow, _: Duration) -> Result<bool, StoreError> {
