@@ -44,7 +44,9 @@ pub struct LockRecord {
 pub struct Sharer {
     /// The same as of a holder.
     pub holder: Holder,
-    /// Grows with every sign of life.
+    /// Grows with every sign of life, from the ticket at whose turn the share began, or
+    /// from 0 if it began with a try: so what is meant for one share of an attempt does
+    /// not hit another.
     pub beats: u64,
 }
 

@@ -73,7 +73,8 @@ pub enum Write {
         /// The attempt that shares.
         id: HolderId,
     },
-    /// End the share of somebody who is gone, if it still is as seen.
+    /// End the share of somebody who is gone, or that a try of one's own began, if it
+    /// still is as seen.
     Evict {
         /// The attempt that shares.
         id: HolderId,
@@ -166,7 +167,7 @@ pub fn apply(record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
                 issued: ticket,
                 ..before
             };
-            free.then(|| share(&before, ticket, holder, *limit))
+            free.then(|| share(&before, ticket, holder, 0, *limit))
                 .flatten()
         }
         (Write::Enqueue { start, grace }, record) => {
@@ -191,7 +192,7 @@ pub fn apply(record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
             },
             Some(record),
         ) => may_finish(record, *ticket, &holder.id)
-            .then(|| share(record, *ticket, holder, *limit))
+            .then(|| share(record, *ticket, holder, ticket.get(), *limit))
             .flatten(),
         (Write::RenewShare { id, wall_ms }, Some(record)) => {
             let mut record = record.clone();
@@ -274,7 +275,13 @@ fn fresh(start: Ticket, grace: Duration) -> LockRecord {
 }
 
 /// The record with one more who shares, and `ticket` finished.
-fn share(record: &LockRecord, ticket: Ticket, holder: &Holder, limit: u32) -> Option<LockRecord> {
+fn share(
+    record: &LockRecord,
+    ticket: Ticket,
+    holder: &Holder,
+    beats: u64,
+    limit: u32,
+) -> Option<LockRecord> {
     // Nobody shares twice: a request that was long on its way may not be counted as
     // somebody else.
     let fits = record.has_room(Mode::Shared { limit }) && !record.sharers.contains_key(&holder.id);
@@ -282,7 +289,7 @@ fn share(record: &LockRecord, ticket: Ticket, holder: &Holder, limit: u32) -> Op
         let mut record = finish(record, ticket, holder.since_ms);
         let sharer = Sharer {
             holder: holder.clone(),
-            beats: 0,
+            beats,
         };
         record.sharers.insert(holder.id.clone(), sharer);
         record

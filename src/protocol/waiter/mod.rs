@@ -28,10 +28,9 @@ enum Goal {
     Claim(Ticket),
     /// Share the lock at our turn.
     Share(Ticket),
-    /// Begin the lease of a share anew, because it is not known when it began.
-    RenewShare(Ticket),
-    /// End a share of our own whose ticket is not known.
-    Unshare,
+    /// End a share of our own that is of no use: its ticket is not known, or its lease
+    /// is over.
+    EndShare(u64),
     /// End the share of somebody who is gone.
     Evict(HolderId, u64),
     /// Go past everybody before this ticket.
@@ -70,8 +69,8 @@ pub struct Waiter {
     claimed: Option<Moment>,
     /// A try was sent and its effect is not known.
     try_lost: bool,
-    /// So was a share at our turn.
-    share_lost: bool,
+    /// When a share at our turn was sent whose effect is not known: the first of them.
+    share_lost: Option<Moment>,
     failing_since: Option<Moment>,
     failures: u32,
     cancelled: bool,
@@ -101,7 +100,7 @@ impl Waiter {
             spared: None,
             claimed: None,
             try_lost: false,
-            share_lost: false,
+            share_lost: None,
             failing_since: None,
             failures: 0,
             cancelled: false,
@@ -219,9 +218,9 @@ impl Waiter {
                 self.claimed = Some(self.sent);
                 self.seen(record, now)
             }
-            Goal::Share(ticket) | Goal::RenewShare(ticket) => self.granted(ticket, self.sent, now),
-            Goal::Unshare => {
-                self.try_lost = false;
+            Goal::Share(ticket) => self.granted(ticket, self.sent, now),
+            Goal::EndShare(beats) => {
+                self.try_lost &= beats > 0;
                 self.unshared(now)
             }
             Goal::Evict(id, _) => self.evicted(&id, record, now),
@@ -301,7 +300,7 @@ impl Waiter {
 
     fn refused(&mut self, seen: Option<LockRecord>, now: Now) -> Step {
         match (&self.goal, self.attempt.patience) {
-            (Goal::Unshare, _) => self.unshared(now),
+            (Goal::EndShare(_), _) => self.unshared(now),
             (Goal::Try, Patience::Queue) => self.pursue(Goal::Enqueue, now),
             (Goal::Try, Patience::TryOnly) if seen.is_some() => self.confirmed(seen, now),
             (Goal::Try, Patience::TryOnly) => self.pursue(Goal::Confirm, now),
@@ -325,8 +324,8 @@ impl Waiter {
         let Some(ticket) = self.ticket else {
             return self.pursue(Goal::Enqueue, now);
         };
-        if record.sharers.contains_key(&self.attempt.id) {
-            return self.shares_already(ticket, now);
+        if let Some(own) = record.sharers.get(&self.attempt.id) {
+            return self.shares_already(ticket, own.beats, now);
         }
         // A try whose answer was lost may come true late, the holder before us may
         // have claimed for us, and we may have claimed to wait for room: the lock
@@ -392,7 +391,7 @@ impl Waiter {
         self.announced = false;
         self.told = false;
         self.claimed = None;
-        self.share_lost = false;
+        self.share_lost = None;
         self.spared = None;
         self.watch = Watch::new(self.watch.turn_time());
         self.pursue(Goal::Enqueue, now)
@@ -424,12 +423,10 @@ impl Waiter {
                 }),
                 Mode::Exclusive => return self.look(Consistency::Strong, now),
             },
-            Goal::RenewShare(_) => Step::Write(Write::RenewShare {
+            // Should this be long on its way, it must not end a later share of ours.
+            Goal::EndShare(beats) => Step::Write(Write::Evict {
                 id: self.attempt.id.clone(),
-                wall_ms: now.wall_ms,
-            }),
-            Goal::Unshare => Step::Write(Write::Unshare {
-                id: self.attempt.id.clone(),
+                beats: *beats,
             }),
             Goal::Evict(id, beats) => Step::Write(Write::Evict {
                 id: id.clone(),
@@ -476,7 +473,7 @@ impl Waiter {
             _ => None,
         };
         let shares = match self.goal {
-            Goal::Share(_) | Goal::RenewShare(_) | Goal::Unshare => true,
+            Goal::Share(_) | Goal::EndShare(_) => true,
             // It was granted, and is not wanted any more.
             Goal::Try => ours.is_some() && self.attempt.mode != Mode::Exclusive,
             _ => false,
@@ -490,7 +487,7 @@ impl Waiter {
             });
         let mut leaving = Leaving {
             why,
-            withdraw: self.try_lost || self.share_lost || shares,
+            withdraw: self.try_lost || self.share_lost.is_some() || shares,
             release: ours.or(in_flight).or(self.ticket.filter(|_| !fresh)),
             tombstone: self.ticket,
             since_ms: self.drawn_wall_ms,
@@ -507,10 +504,14 @@ impl Waiter {
             return self.leave(GaveUp::Cancelled, Some(ticket), now);
         }
         if now.moment.since(sent) >= self.attempt.lease {
-            // The answer took a whole lease. Begin a new one.
+            // The answer took a whole lease. Begin a new one; but a share may be gone by
+            // now, and another one of ours in its place.
             return match self.attempt.mode {
                 Mode::Exclusive => self.pursue(Goal::Claim(ticket), now),
-                Mode::Shared { .. } => self.pursue(Goal::RenewShare(ticket), now),
+                Mode::Shared { .. } => {
+                    let beats = self.ticket.map_or(0, Ticket::get);
+                    self.pursue(Goal::EndShare(beats), now)
+                }
             };
         }
         Step::Granted(Grant {

@@ -38,8 +38,8 @@ impl Waiter {
         if let Some(ticket) = record.held_by(&self.attempt.id) {
             return self.pursue(Goal::Claim(ticket), now);
         }
-        if record.sharers.contains_key(&self.attempt.id) {
-            return self.pursue(Goal::Unshare, now);
+        if let Some(own) = record.sharers.get(&self.attempt.id) {
+            return self.pursue(Goal::EndShare(own.beats), now);
         }
         if self.attempt.patience == Patience::Queue {
             return self.not_ours(now);

@@ -94,12 +94,12 @@ impl Waiter {
     }
 
     /// The record says that we share already. If a share at our turn was what did
-    /// that, its lease begins anew; if it may have been a try whose answer was lost,
-    /// we do not know under which ticket, and draw another one.
-    pub(super) fn shares_already(&mut self, ticket: Ticket, now: Now) -> Step {
-        match self.try_lost {
-            true => self.pursue(Goal::Unshare, now),
-            false => self.pursue(Goal::RenewShare(ticket), now),
+    /// that, it is ours, from when it may first have been applied; if it was a try whose
+    /// answer was lost, we do not know under which ticket, and draw another one.
+    pub(super) fn shares_already(&mut self, ticket: Ticket, beats: u64, now: Now) -> Step {
+        match self.share_lost {
+            Some(sent) if beats == ticket.get() => self.granted(ticket, sent, now),
+            _ => self.pursue(Goal::EndShare(beats), now),
         }
     }
 

@@ -60,7 +60,9 @@ impl Waiter {
     }
 
     pub(super) fn failed(&mut self, failure: Failure, now: Now) -> Step {
-        self.share_lost |= failure.maybe_applied && matches!(self.goal, Goal::Share(_));
+        if failure.maybe_applied && matches!(self.goal, Goal::Share(_)) {
+            self.share_lost.get_or_insert(self.sent);
+        }
         if matches!(self.goal, Goal::Try) {
             self.try_lost |= failure.maybe_applied;
             if failure.maybe_applied && failure.transient {
@@ -78,12 +80,7 @@ impl Waiter {
         }
         if matches!(
             self.goal,
-            Goal::Advance(..)
-                | Goal::Survey(_)
-                | Goal::Look(_)
-                | Goal::Share(_)
-                | Goal::RenewShare(_)
-                | Goal::Evict(..)
+            Goal::Advance(..) | Goal::Survey(_) | Goal::Look(_) | Goal::Share(_) | Goal::Evict(..)
         ) {
             self.goal = Goal::Look(Consistency::Strong);
         }

@@ -100,9 +100,9 @@ pub(super) fn name_of_sharer(id: &HolderId) -> String {
 }
 
 /// Somebody who begins to share.
-pub(super) fn sharer(holder: &Holder) -> AttributeValue {
+pub(super) fn sharer(holder: &Holder, beats: u64) -> AttributeValue {
     let mut parts = parts(holder);
-    parts.insert(BEATS.into(), number(0));
+    parts.insert(BEATS.into(), number(beats));
     AttributeValue {
         m: Some(parts),
         ..AttributeValue::default()

@@ -120,7 +120,7 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
                 (":grace", number(millis(*grace))),
                 (":limit", number(u64::from(*limit))),
                 (":now", number(holder.since_ms)),
-                (":sharer", sharer(holder)),
+                (":sharer", sharer(holder, 0)),
             ],
         ),
         Write::Share {
@@ -139,7 +139,7 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
                 (":id", text(holder.id.as_str())),
                 (":limit", number(u64::from(*limit))),
                 (":now", number(holder.since_ms)),
-                (":sharer", sharer(holder)),
+                (":sharer", sharer(holder, ticket.get())),
             ],
         ),
         Write::RenewShare { wall_ms, .. } => (
