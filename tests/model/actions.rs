@@ -264,6 +264,7 @@ impl Harness {
         };
         let believed = match request {
             Request::Write(Write::Enqueue { .. }) => self.has(Mutation::LostEnqueueBelieved),
+            Request::Write(Write::TryShare { .. }) => self.has(Mutation::LostTryShareBelieved),
             Request::Write(Write::Release { .. }) => self.has(Mutation::LostReleaseBelieved),
             _ => false,
         };
@@ -292,13 +293,16 @@ impl Harness {
             return false;
         };
         let starts_later = |request: &Request| match request {
-            Request::Write(Write::Try { start, .. } | Write::Enqueue { start, .. }) => {
-                *start > record.issued
-            }
+            Request::Write(
+                Write::Try { start, .. }
+                | Write::TryShare { start, .. }
+                | Write::Enqueue { start, .. },
+            ) => *start > record.issued,
             _ => true,
         };
         let clients = 0..state.clients.len();
         record.is_free()
+            && record.sharers.is_empty()
             && clients.clone().all(|client| {
                 self.now(state, client).wall_ms > record.issued.get()
                     && self.standing(state, client) != Some(Standing::Held)
@@ -307,40 +311,5 @@ impl Harness {
                         .is_none_or(|(request, ..)| starts_later(request))
             })
             && state.late.iter().all(|late| starts_later(&late.request))
-    }
-
-    /// Looks for laws that a state breaks by itself.
-    fn judge(&self, state: &mut State) {
-        let mut held = 0;
-        for client in 0..state.clients.len() {
-            let standing = self.standing(state, client);
-            if standing == Some(Standing::Held) {
-                held += 1;
-                let it = &state.clients[client];
-                if it.lost || state.tick >= it.entitled {
-                    state.breaks(Law::GuardEnds);
-                }
-            } else if matches!(standing, Some(Standing::Lost(_))) && !state.clients[client].lost {
-                state.client(client).lost = true;
-            }
-            let there = &state.clients[client];
-            if let (false, Some(ticket), Some(record), Doing::Waiting(waiter)) = (
-                there.disturbed,
-                there.waiting_with(),
-                &state.record,
-                &there.doing,
-            ) && ticket <= record.served
-                && !waiter.is_leaving()
-            {
-                state.breaks(Law::Order);
-            }
-        }
-        if held > 1 {
-            // The worst of all, whatever else is broken along with it.
-            state.broken = Some(Law::OneHolder);
-        }
-        if state.tick == self.bounds.horizon && self.is_quiet(state) {
-            self.judge_progress(state);
-        }
     }
 }

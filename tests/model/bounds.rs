@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::Patience;
+use dynamodb_fifo_lock::record::Mode;
 
 /// How long a turn may stay unclaimed, in ticks.
 pub const GRACE: u8 = 4;
@@ -19,6 +20,9 @@ pub const SKEW: Duration = Duration::from_millis(1_500);
 /// What clients allow for wall clocks that are apart, if not as much as they really
 /// are: the default, which is longer than any check lasts.
 pub const ALLOWANCE: Duration = Duration::from_secs(1_800);
+
+/// A hold that outlasts every check.
+pub const FOR_EVER: u8 = 100;
 
 /// What may go wrong. Each time costs one of the check's faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +57,7 @@ const ALL: &[Fault] = &[
 /// One acquisition.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
+    pub mode: Mode,
     pub patience: Patience,
     /// After how many ticks the client gives up waiting.
     pub limit: Option<u8>,
@@ -63,6 +68,7 @@ pub struct Plan {
 
 /// Waits for as long as it takes.
 const WAIT: Plan = Plan {
+    mode: Mode::Exclusive,
     patience: Patience::Queue,
     limit: None,
     hold: None,
@@ -90,6 +96,42 @@ const WAIT_A_LITTLE: Plan = Plan {
 const TRY: Plan = Plan {
     patience: Patience::TryOnly,
     ..WAIT
+};
+
+/// Waits to share the lock with any number.
+const SHARE: Plan = Plan {
+    mode: Mode::Shared { limit: 100 },
+    ..WAIT
+};
+
+/// The same, and holds for a tick.
+const SHARE_HOLD_1: Plan = Plan {
+    hold: Some(1),
+    ..SHARE
+};
+
+/// Shares it, and never gives it back.
+const SHARE_FOR_EVER: Plan = Plan {
+    hold: Some(FOR_EVER),
+    ..SHARE
+};
+
+/// Waits for one of two permits.
+const PERMIT_OF_2: Plan = Plan {
+    mode: Mode::Shared { limit: 2 },
+    ..WAIT
+};
+
+/// Waits for the only permit there is.
+const PERMIT_OF_1: Plan = Plan {
+    mode: Mode::Shared { limit: 1 },
+    ..WAIT
+};
+
+/// Shares the lock if nobody waits.
+const TRY_TO_SHARE: Plan = Plan {
+    patience: Patience::TryOnly,
+    ..SHARE
 };
 
 /// What one client does.
@@ -133,6 +175,8 @@ pub struct Bounds {
     pub allowance: Duration,
     /// How long a holder's lease lasts, in ticks.
     pub lease: u8,
+    /// For how long the others wait on top of it if it ends by itself, in ticks.
+    pub lock_delay: u8,
     pub start: Start,
 }
 
@@ -163,6 +207,7 @@ pub const OPEN: Bounds = Bounds {
     kinds: ALL,
     allowance: ALLOWANCE,
     lease: 4,
+    lock_delay: 0,
     start: Start::Empty,
 };
 
@@ -235,5 +280,96 @@ pub const IMPATIENT: Bounds = Bounds {
     ..OPEN
 };
 
+/// Two that share the lock, one of them for a tick, and one that wants it alone.
+pub const READERS: Bounds = Bounds {
+    name: "readers",
+    scripts: &[
+        slow(0, &[SHARE]),
+        slow(1, &[SHARE_HOLD_1]),
+        fast(2, &[WAIT]),
+    ],
+    horizon: 5,
+    large: (6, 1),
+    ..OPEN
+};
+
+/// Three clients and two permits.
+pub const PERMITS: Bounds = Bounds {
+    name: "permits",
+    scripts: &[
+        slow(0, &[PERMIT_OF_2]),
+        slow(0, &[PERMIT_OF_2]),
+        fast(1, &[PERMIT_OF_2]),
+    ],
+    horizon: 3,
+    large: (4, 1),
+    ..READERS
+};
+
+/// One process in which two hand the lock over and a third one shares it.
+pub const FAMILY: Bounds = Bounds {
+    name: "family",
+    scripts: &[slow(0, &[WAIT]), slow(0, &[WAIT]), slow(0, &[SHARE])],
+    horizon: 3,
+    large: (4, 1),
+    ..READERS
+};
+
+/// Who shares, and who wants the only permit, while requests get lost or come late.
+pub const LOST_SHARES: Bounds = Bounds {
+    name: "lost shares",
+    scripts: &[slow(0, &[SHARE]), fast(1, &[PERMIT_OF_1])],
+    horizon: 6,
+    faults: 2,
+    large: (6, 3),
+    kinds: &[Fault::SlowAnswer, Fault::Silence, Fault::Stop],
+    ..READERS
+};
+
+/// One that waits to share and two that do not wait at all; the dead are told by the
+/// wall clock.
+pub const TRIES: Bounds = Bounds {
+    name: "tries",
+    scripts: &[slow(0, &[SHARE]), fast(1, &[TRY]), fast(2, &[TRY_TO_SHARE])],
+    ..IMPATIENT
+};
+
+/// A lease that the others respect for two ticks longer.
+pub const DELAYED: Bounds = Bounds {
+    name: "delayed",
+    scripts: &[slow(0, &[WAIT]), fast(1, &[SHARE])],
+    lock_delay: 2,
+    ..HASTY
+};
+
+/// One that shares and stays, one that wants the lock alone for a little while, and
+/// one behind it that wants to share.
+pub const RESIDENT: Bounds = Bounds {
+    name: "resident",
+    scripts: &[
+        slow(0, &[SHARE_FOR_EVER]),
+        slow(1, &[WAIT_A_LITTLE]),
+        fast(2, &[SHARE]),
+    ],
+    horizon: 5,
+    kinds: &[Fault::Stop],
+    ..READERS
+};
+
 /// What has to be free of violations.
-pub const CHECKS: &[Bounds] = &[OPEN, AGAIN, CALM, PAIR, HASTY, ORPHAN, IMPATIENT];
+pub const CHECKS: &[Bounds] = &[
+    OPEN,
+    AGAIN,
+    CALM,
+    PAIR,
+    HASTY,
+    ORPHAN,
+    IMPATIENT,
+    READERS,
+    PERMITS,
+    FAMILY,
+    LOST_SHARES,
+    TRIES,
+    DELAYED,
+    RESIDENT,
+];

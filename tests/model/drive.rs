@@ -6,11 +6,11 @@ use dynamodb_fifo_lock::protocol::{
     Answer, Attempt, Grant, LossReason, Moment, Now, Pace, Presence, ReleaseEnd, ReleaseStep,
     Releasing, Standing, Step, Tenure, Title, Waiter,
 };
-use dynamodb_fifo_lock::record::Mode;
+use dynamodb_fifo_lock::record::{LockRecord, Mode};
 use dynamodb_fifo_lock::{HolderId, Ticket};
 
 use super::Harness;
-use super::bounds::{GRACE, HEARTBEAT, PRESENCE, SKEW, TIMEOUT};
+use super::bounds::{GRACE, HEARTBEAT, PRESENCE, Plan, SKEW, TIMEOUT};
 use super::mutation::Mutation;
 use super::state::{Doing, Lane, Law, Request, State, Strand};
 
@@ -51,6 +51,12 @@ impl Harness {
         Some(tenure.standing(moment))
     }
 
+    /// What the client's present acquisition is to be, or its last one was.
+    pub fn plan(&self, state: &State, client: usize) -> Plan {
+        let begun = usize::from(state.clients[client].begun);
+        self.bounds.scripts[client].acquisitions[begun - 1]
+    }
+
     /// Begins the client's next acquisition.
     pub fn begin(&self, state: &mut State, client: usize) {
         let now = self.now(state, client);
@@ -65,9 +71,9 @@ impl Harness {
             id: self.ids[client][usize::from(it.begun)].clone(),
             owner: String::new(),
             data: None,
-            mode: Mode::Exclusive,
+            mode: plan.mode,
             lease: seconds(self.bounds.lease),
-            lock_delay: Duration::ZERO,
+            lock_delay: seconds(self.bounds.lock_delay),
             grace: seconds(GRACE),
             pace: Pace {
                 shortest: seconds(1),
@@ -86,6 +92,7 @@ impl Harness {
         it.entitled = 0;
         it.disturbed = false;
         it.lost = false;
+        it.shares = false;
         it.doing = Doing::Waiting(Box::new(waiter));
         self.advance(state, client, Answer::Ready, now);
     }
@@ -183,20 +190,8 @@ impl Harness {
 
     fn granted(&self, state: &mut State, client: usize, mut grant: Grant) {
         let now = self.now(state, client);
-        let (highest, ticket) = (state.highest, grant.ticket);
-        if ticket <= highest {
-            state.breaks(Law::TokensGrow);
-        }
-        state.highest = highest.max(ticket);
-        let overtaken = state.clients.iter().enumerate().any(|(other, there)| {
-            other != client
-                && !there.disturbed
-                && there.waiting_with().is_some_and(|theirs| theirs < ticket)
-                && matches!(&there.doing, Doing::Waiting(waiter) if !waiter.is_leaving())
-        });
-        if overtaken {
-            state.breaks(Law::Order);
-        }
+        let ticket = grant.ticket;
+        self.judge_grant(state, client, &grant);
         let mut entitled = 0;
         match &mut grant.title {
             Title::Claimed { sent } if self.has(Mutation::LeaseCountsFromAnswer) => {
@@ -213,9 +208,9 @@ impl Harness {
             }
         }
         let tick = state.tick;
+        let plan = self.plan(state, client);
         let it = state.client(client);
         let id = grant.holder.id.clone();
-        let plan = self.bounds.scripts[client].acquisitions[usize::from(it.begun) - 1];
         it.give_back_at = plan.hold.map(|hold| tick + hold);
         it.contended = it.waiting_with().is_some();
         it.entitled = it.entitled.max(entitled);
@@ -234,7 +229,10 @@ impl Harness {
         let Some(mut tenure) = state.clients[client].tenure.clone() else {
             return;
         };
-        let heir = self.heir(state, client, tenure.ticket());
+        let heir = match tenure.mode() {
+            Mode::Exclusive => self.heir(state, client, tenure.ticket()),
+            Mode::Shared { .. } => None,
+        };
         let stood = tenure.standing(now.moment);
         if !self.has(Mutation::ReleaseBeforeLettingGo) {
             tenure.end(now.moment);
@@ -272,7 +270,7 @@ impl Harness {
         self.advance(state, client, Answer::Ready, now);
     }
 
-    /// Who waits in the same process, asleep, with the very next ticket.
+    /// Who waits in the same process to hold alone, asleep, with the very next ticket.
     fn heir(&self, state: &State, client: usize, ticket: Ticket) -> Option<usize> {
         let process = self.bounds.scripts[client].process;
         (0..state.clients.len()).find(|other| {
@@ -280,6 +278,7 @@ impl Harness {
             *other != client
                 && self.bounds.scripts[*other].process == process
                 && there.waiting_with() == Some(ticket.next())
+                && self.plan(state, *other).mode == Mode::Exclusive
                 && matches!(there.main, Lane::Rest(_))
         })
     }
@@ -287,17 +286,20 @@ impl Harness {
     fn released(&self, state: &mut State, client: usize, end: ReleaseEnd) {
         let it = state.client(client);
         let tenure = it.tenure.take();
+        let shares = std::mem::take(&mut it.shares);
         let doing = std::mem::take(&mut it.doing);
-        let Some(ticket) = tenure.map(|tenure| tenure.ticket()) else {
+        let Some(tenure) = tenure else {
             return;
         };
+        let ticket = tenure.ticket();
+        let has_turn = |record: &LockRecord| record.served < ticket;
         if matches!(end, ReleaseEnd::Released | ReleaseEnd::HandedOver(_))
-            && state
-                .record
-                .as_ref()
-                .is_some_and(|record| record.served < ticket)
+            && (shares || state.record.as_ref().is_some_and(has_turn))
         {
             state.breaks(Law::Release);
+        }
+        if tenure.mode() != Mode::Exclusive {
+            self.nudge_first(state, client);
         }
         let Doing::Releasing {
             next: Some(heir), ..
@@ -324,6 +326,18 @@ impl Harness {
             }
             // It did not wait for so long, and hears of it when it rests next.
             _ => it.nudge = Some(verdict),
+        }
+    }
+
+    /// Who shared tells the first that waits in its process.
+    fn nudge_first(&self, state: &mut State, client: usize) {
+        let process = self.bounds.scripts[client].process;
+        let first = (0..state.clients.len())
+            .filter(|other| self.bounds.scripts[*other].process == process)
+            .filter_map(|other| Some((state.clients[other].waiting_with()?, other)))
+            .min();
+        if let Some((_, first)) = first {
+            state.client(first).nudge.get_or_insert(Answer::Nudged);
         }
     }
 

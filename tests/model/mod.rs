@@ -11,6 +11,7 @@ pub mod actions;
 pub mod bounds;
 pub mod drive;
 pub mod found;
+pub mod laws;
 pub mod mutation;
 pub mod progress;
 pub mod state;
@@ -89,6 +90,7 @@ impl Harness {
             faults_left: self.bounds.faults,
             turn_began: 0,
             highest: Ticket::new(0),
+            highest_alone: Ticket::new(0),
             broken: None,
         }
     }

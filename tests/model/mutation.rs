@@ -1,7 +1,9 @@
 //! Ways to drive the protocol wrongly. The check is worth something if it notices
 //! each of them.
 
-use super::bounds::{Bounds, Fault, IMPATIENT, OPEN, ORPHAN, PAIR};
+use super::bounds::{
+    Bounds, DELAYED, Fault, IMPATIENT, LOST_SHARES, OPEN, ORPHAN, PAIR, PERMITS, READERS, RESIDENT,
+};
 use super::state::Law;
 
 /// One thing done wrongly, by the harness around the shipped code.
@@ -27,6 +29,17 @@ pub enum Mutation {
     TicketsAsText,
     TokensStartFromZero,
     EveryLookIsASignOfLife,
+    ShareWithoutLimit,
+    TryAmongSharers,
+    TryShareOvertakes,
+    SharersUnseen,
+    UnshareOfAnother,
+    EvictWithoutBeats,
+    BeatsUncounted,
+    BeatsMoveTheQueue,
+    SharesBeginAlike,
+    LostTryShareBelieved,
+    LockDelayForgotten,
 }
 
 /// A mutation, the bounds within which it is looked for, and what it breaks first.
@@ -111,6 +124,36 @@ const CROWD_IN_TROUBLE: Bounds = Bounds {
     ..OPEN
 };
 
+/// Two that share, one that does not, and nothing that goes wrong.
+const READERS_AT_PEACE: Bounds = Bounds {
+    name: "readers at peace",
+    horizon: 2,
+    faults: 0,
+    ..READERS
+};
+
+/// Three clients, two permits, and nothing that goes wrong.
+const PERMITS_AT_PEACE: Bounds = Bounds {
+    name: "permits at peace",
+    scripts: PERMITS.scripts,
+    ..READERS_AT_PEACE
+};
+
+/// One that shares, one that does not, and one fault.
+const READER: Bounds = Bounds {
+    name: "reader",
+    scripts: &[READERS.scripts[0], READERS.scripts[2]],
+    ..SMALL
+};
+
+/// What delays a look at those who share, or a sign of life.
+const DELAYS_OF_A_READER: Bounds = Bounds {
+    name: "delays of a reader",
+    scripts: READER.scripts,
+    kinds: &[Fault::SlowRequest, Fault::SlowAnswer],
+    ..DELAYS
+};
+
 /// Where mutations are looked for. Without them there is nothing to be found.
 pub const GROUNDS: &[Bounds] = &[
     SMALL,
@@ -121,6 +164,10 @@ pub const GROUNDS: &[Bounds] = &[
     DEPARTURE,
     CROWD,
     CROWD_IN_TROUBLE,
+    READERS_AT_PEACE,
+    PERMITS_AT_PEACE,
+    READER,
+    DELAYS_OF_A_READER,
 ];
 
 /// All of them.
@@ -244,5 +291,83 @@ pub const MUTATIONS: &[Entry] = &[
         "an observer takes every answer for a sign of life",
         SMALL,
         Law::Progress,
+    ),
+    entry(
+        Mutation::ShareWithoutLimit,
+        "share whatever the number of those who do",
+        PERMITS_AT_PEACE,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::TryAmongSharers,
+        "try succeeds although others share",
+        READERS_AT_PEACE,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::TryShareOvertakes,
+        "a try to share succeeds although somebody waits",
+        READERS_AT_PEACE,
+        Law::Order,
+    ),
+    entry(
+        Mutation::SharersUnseen,
+        "who wants the lock alone does not look who shares it",
+        READERS_AT_PEACE,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::UnshareOfAnother,
+        "unshare ends the first share there is",
+        READERS_AT_PEACE,
+        Law::Release,
+    ),
+    entry(
+        Mutation::EvictWithoutBeats,
+        "evict although there were signs of life since",
+        DELAYS_OF_A_READER,
+        Law::Release,
+    ),
+    entry(
+        Mutation::BeatsUncounted,
+        "the signs of life of those who share are not counted",
+        READER,
+        Law::Release,
+    ),
+    entry(
+        Mutation::ObserverCountsFromAsking,
+        "an observer counts the lease of who shares from when it asked",
+        DELAYS_OF_A_READER,
+        Law::Release,
+    ),
+    entry(
+        Mutation::LeaseCountsFromAnswer,
+        "who shares counts its lease from the answer",
+        READER,
+        Law::GuardEnds,
+    ),
+    entry(
+        Mutation::BeatsMoveTheQueue,
+        "a sign of life of who shares is taken for one of who has the turn",
+        RESIDENT,
+        Law::Progress,
+    ),
+    entry(
+        Mutation::SharesBeginAlike,
+        "a share at a turn looks like one that a try began",
+        LOST_SHARES,
+        Law::Release,
+    ),
+    entry(
+        Mutation::LostTryShareBelieved,
+        "a try to share without an answer is taken for a success",
+        LOST_SHARES,
+        Law::GuardEnds,
+    ),
+    entry(
+        Mutation::LockDelayForgotten,
+        "an observer waits for the lease without the lock delay",
+        DELAYED,
+        Law::OneHolder,
     ),
 ];

@@ -3,19 +3,21 @@
 //! A checker's `eventually` overlooks cycles, and a bounded exploration has ends
 //! that are no ends. So from every state in which the last fault has happened, and
 //! from every state at the horizon, the world is driven on without faults: all
-//! requests are served, in turn, and whoever holds gives the lock back. Every waiter
-//! that runs must then come to hold it, or leave, within a bounded time.
+//! requests are served, in turn, and whoever holds gives the lock back, unless it
+//! never does. Every waiter that runs must then come to hold it, or leave, within a
+//! bounded time.
 
 use std::sync::atomic::Ordering;
 
 use super::Harness;
 use super::actions::Action;
-use super::bounds::{GRACE, PRESENCE};
+use super::bounds::{FOR_EVER, GRACE, PRESENCE};
 use super::state::{Doing, Law, State, Strand};
 
-/// A dead holder costs its lease. The dead in the queue cost the life of their rows
-/// at most, or the grace if there are none, however many there are. And each change
-/// of hands may cost a tick until it is noticed.
+/// A dead holder, or the dead among those who share, cost a lease and the lock delay.
+/// The dead in the queue cost the life of their rows at most, or the grace if there are
+/// none, however many there are. And each change of hands may cost a tick until it is
+/// noticed.
 const LIMIT_WITHOUT_LEASE: u8 = PRESENCE + GRACE + 4;
 
 impl Harness {
@@ -30,7 +32,7 @@ impl Harness {
             late: Vec::new(),
             ..state.clone()
         };
-        let limit = self.bounds.lease + LIMIT_WITHOUT_LEASE;
+        let limit = self.bounds.lease + self.bounds.lock_delay + LIMIT_WITHOUT_LEASE;
         let mut ticks = 0;
         while waits(&end) && ticks < limit {
             self.go_on(&mut end);
@@ -54,7 +56,10 @@ impl Harness {
                     Action::Serve(client, Strand::Main)
                 } else if it.asked(Strand::Beat).is_some_and(|it| it.2 <= state.tick) {
                     Action::Serve(client, Strand::Beat)
-                } else if matches!(it.doing, Doing::Holding) && it.stopped.is_none() {
+                } else if matches!(it.doing, Doing::Holding)
+                    && it.stopped.is_none()
+                    && it.give_back_at.is_none_or(|at| at < FOR_EVER)
+                {
                     Action::GiveBack(client)
                 } else {
                     continue;

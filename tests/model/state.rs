@@ -60,6 +60,8 @@ pub struct State {
     pub turn_began: u8,
     /// The highest ticket that was granted.
     pub highest: Ticket,
+    /// The highest of those that were granted to somebody alone.
+    pub highest_alone: Ticket,
     /// The first law that was broken on the way here.
     pub broken: Option<Law>,
 }
@@ -99,6 +101,8 @@ pub struct Client {
     /// Until when its guard may say that it holds, by what was applied and when
     /// that was sent.
     pub entitled: u8,
+    /// The share that its guard is to rest on, or does, is in the record.
+    pub shares: bool,
     /// Something happened to it, so that it may lose its place.
     pub disturbed: bool,
     /// Its guard has said that it does not hold any more.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{Answer, Consistency, LOOK_LIMIT, Standing, Write, apply};
-use dynamodb_fifo_lock::record::{LockRecord, TicketRow, TicketState};
+use dynamodb_fifo_lock::record::{LockRecord, Mode, TicketRow, TicketState};
 use dynamodb_fifo_lock::{HolderId, Ticket};
 
 use super::Harness;
 use super::bounds::GRACE;
+use super::drive::seconds;
 use super::mutation::Mutation;
-use super::state::{Law, Request, State};
+use super::state::{Doing, Law, Request, State};
 
 impl Harness {
     /// Serves a request that was sent at tick `sent`. A `stale` answer is the one
@@ -38,7 +39,7 @@ impl Harness {
         let Some(after) = self.apply(state.record.as_ref(), write) else {
             return Answer::Refused(None);
         };
-        if self.robs_another(state, write, &after) {
+        if self.robs_another(state, write, &after) || self.ends_a_share(state, &after) {
             state.breaks(Law::Release);
         }
         let turn = |record: &LockRecord| (!record.is_free()).then(|| record.turn());
@@ -46,17 +47,35 @@ impl Harness {
             state.turn_began = state.tick;
         }
         let holder = match write {
-            Write::Try { holder, .. } | Write::Claim { holder, .. } => Some(&holder.id),
+            Write::Try { holder, .. }
+            | Write::Claim { holder, .. }
+            | Write::TryShare { holder, .. }
+            | Write::Share { holder, .. } => Some(&holder.id),
             Write::HandOver { next, .. } => Some(&next.id),
-            Write::Renew { id, .. } => Some(id),
+            Write::Renew { id, .. } | Write::RenewShare { id, .. } => Some(id),
             _ => None,
         };
         if let Some(client) = holder.and_then(|id| self.current(state, id)) {
             let client = state.client(client);
             client.entitled = client.entitled.max(sent + self.bounds.lease);
         }
+        self.note_share(state, write);
         state.before = state.record.replace(after.clone());
         Answer::Applied(after)
+    }
+
+    /// Keeps account of who shares. What arrives after its sender has given the share
+    /// back is a share of nobody's.
+    fn note_share(&self, state: &mut State, write: &Write) {
+        let (id, begins) = match write {
+            Write::TryShare { holder, .. } | Write::Share { holder, .. } => (&holder.id, true),
+            Write::Unshare { id } | Write::Evict { id, .. } => (id, false),
+            _ => return,
+        };
+        if let Some(client) = self.current(state, id) {
+            let it = state.client(client);
+            it.shares = begins && matches!(it.doing, Doing::Waiting(_));
+        }
     }
 
     /// What the shipped condition says, or a wrong one.
@@ -110,9 +129,59 @@ impl Harness {
                 Write::Try { start, .. } | Write::Enqueue { start, .. },
                 _,
             ) => *start = Ticket::new(0),
-            _ => {}
+            _ => return self.apply_to_sharers(record, write),
         }
         apply(record, &write)
+    }
+
+    /// The same, for what has to do with sharing.
+    fn apply_to_sharers(
+        &self,
+        record: Option<&LockRecord>,
+        mut write: Write,
+    ) -> Option<LockRecord> {
+        let mut there = record.cloned();
+        match (self.mutation, &mut write, &mut there) {
+            (
+                Some(Mutation::ShareWithoutLimit),
+                Write::TryShare { limit, .. } | Write::Share { limit, .. },
+                _,
+            ) => *limit = u32::MAX,
+            (Some(Mutation::TryAmongSharers), Write::Try { .. }, Some(record)) => {
+                let sharers = std::mem::take(&mut record.sharers);
+                let after = apply(there.as_ref(), &write)?;
+                return Some(LockRecord { sharers, ..after });
+            }
+            (Some(Mutation::TryShareOvertakes), Write::TryShare { .. }, Some(record)) => {
+                let (issued, served) = (record.issued.next(), record.served.next());
+                record.issued = record.served;
+                let after = apply(there.as_ref(), &write)?;
+                return Some(LockRecord {
+                    issued,
+                    served,
+                    ..after
+                });
+            }
+            (Some(Mutation::UnshareOfAnother), Write::Unshare { id }, Some(record)) => {
+                *id = record.sharers.keys().next()?.clone();
+            }
+            (Some(Mutation::EvictWithoutBeats), Write::Evict { id, beats }, Some(record)) => {
+                *beats = record.sharers.get(id)?.beats;
+            }
+            _ => {}
+        }
+        let mut after = apply(there.as_ref(), &write)?;
+        match (self.mutation, &write) {
+            (Some(Mutation::BeatsUncounted), Write::RenewShare { id, .. }) => {
+                after.sharers.get_mut(id)?.beats -= 1;
+            }
+            (Some(Mutation::BeatsMoveTheQueue), Write::RenewShare { .. }) => after.revision += 1,
+            (Some(Mutation::SharesBeginAlike), Write::Share { holder, .. }) => {
+                after.sharers.get_mut(&holder.id)?.beats = 0;
+            }
+            _ => {}
+        }
+        Some(after)
     }
 
     /// Whether a write that ends the turn of its own sender ends somebody else's.
@@ -133,10 +202,21 @@ impl Harness {
                 let tenure = state.clients[client].tenure.as_ref();
                 tenure.is_some_and(|tenure| {
                     tenure.id() != id
+                        && tenure.mode() == Mode::Exclusive
                         && tenure.ticket() <= after.served
                         && self.standing(state, client) == Some(Standing::Held)
                 })
             })
+    }
+
+    /// Whether the share of somebody ends whose guard says that it holds.
+    fn ends_a_share(&self, state: &State, after: &LockRecord) -> bool {
+        let before = state.record.iter().flat_map(|record| record.sharers.keys());
+        let mut gone = before.filter(|id| !after.sharers.contains_key(*id));
+        gone.any(|id| {
+            self.current(state, id)
+                .is_some_and(|client| self.standing(state, client) == Some(Standing::Held))
+        })
     }
 
     /// The client whose present acquisition this is.
@@ -184,6 +264,7 @@ impl Harness {
     /// What a client makes of an answer before the protocol sees it, if it does so
     /// wrongly.
     pub fn distort(&self, state: &State, client: usize, answer: Answer) -> Answer {
+        let alone = self.plan(state, client).mode == Mode::Exclusive;
         let change = |mut record: LockRecord| {
             match self.mutation {
                 Some(Mutation::GraceOfOnesOwn) if client == 0 => {
@@ -191,6 +272,14 @@ impl Harness {
                 }
                 Some(Mutation::EveryLookIsASignOfLife) => {
                     record.revision += u64::from(state.tick);
+                }
+                Some(Mutation::SharersUnseen) if alone => record.sharers.clear(),
+                Some(Mutation::LockDelayForgotten) => {
+                    let sharers = record.sharers.values_mut();
+                    let holders = sharers.map(|sharer| &mut sharer.holder);
+                    for holder in holders.chain(&mut record.holder) {
+                        holder.lease = seconds(self.bounds.lease);
+                    }
                 }
                 _ => {}
             }
