@@ -4,6 +4,8 @@ mod common;
 #[path = "contract/races.rs"]
 mod races;
 
+use std::collections::HashMap;
+use std::mem;
 use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{Consistency, Write, apply};
@@ -17,6 +19,9 @@ use serde_json::json;
 
 const WITHIN: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_millis(1_000);
+
+/// So many kinds of writes there are.
+const KINDS: usize = 13;
 
 fn holder(id: u32) -> Holder {
     Holder {
@@ -43,8 +48,15 @@ fn draw_write(dice: &mut StdRng, record: Option<&LockRecord>) -> Write {
         Some(holder) if dice.random_bool(0.7) => holder.id.clone(),
         _ => holder(id).id,
     };
+    let nth = dice.random_range(0..3);
+    let sharer = record.and_then(|record| record.sharers.values().nth(nth));
+    let (id_of_sharer, beats) = match sharer {
+        Some(sharer) if dice.random_bool(0.8) => (sharer.holder.id.clone(), sharer.beats),
+        _ => (holder(id).id, 0),
+    };
+    let limit = dice.random_range(1..4);
     let wall_ms = dice.random_range(0..10_000);
-    match dice.random_range(0..9) {
+    match dice.random_range(0..17) {
         0 => Write::Try {
             holder: holder(id),
             start,
@@ -63,19 +75,39 @@ fn draw_write(dice: &mut StdRng, record: Option<&LockRecord>) -> Write {
             id: id_of_holder,
             wall_ms,
         },
-        5 => Write::Release {
+        5 | 6 => Write::Release {
             ticket,
             id: id_of_holder,
             wall_ms,
         },
-        6 => Write::Withdraw {
+        7 => Write::Withdraw {
             id: id_of_holder,
             wall_ms,
         },
-        7 => Write::HandOver {
+        8 => Write::HandOver {
             ticket,
             id: id_of_holder,
             next: holder(id),
+        },
+        9 | 10 => Write::TryShare {
+            holder: holder(id),
+            limit,
+            start,
+            grace: GRACE,
+        },
+        11 => Write::Share {
+            ticket,
+            holder: holder(id),
+            limit,
+        },
+        12 => Write::RenewShare {
+            id: id_of_sharer,
+            wall_ms,
+        },
+        13 | 14 => Write::Unshare { id: id_of_sharer },
+        15 => Write::Evict {
+            id: id_of_sharer,
+            beats: beats + u64::from(dice.random_bool(0.3)),
         },
         _ => {
             let stale = dice.random_bool(0.3);
@@ -92,8 +124,8 @@ fn draw_write(dice: &mut StdRng, record: Option<&LockRecord>) -> Write {
 #[test]
 fn random_walks_agree_with_the_model() {
     for backend in backends() {
-        let mut handed_over = 0;
-        for seed in 0..8 {
+        let mut applied_of = HashMap::new();
+        for seed in 0..16 {
             let mut dice = StdRng::seed_from_u64(seed);
             let lock = LockName::new(&unique("walk")).unwrap();
             let mut model: Option<LockRecord> = None;
@@ -114,7 +146,7 @@ fn random_walks_agree_with_the_model() {
                 match expected {
                     Some(record) => {
                         applied += 1;
-                        handed_over += u32::from(matches!(write, Write::HandOver { .. }));
+                        *applied_of.entry(mem::discriminant(&write)).or_insert(0) += 1;
                         model = Some(record);
                     }
                     None => refused += 1,
@@ -128,7 +160,9 @@ fn random_walks_agree_with_the_model() {
             }
             assert!(applied > 20 && refused > 20, "{applied} {refused}");
         }
-        assert!(handed_over > 20, "{handed_over}");
+        let rarest = applied_of.values().min();
+        assert_eq!(applied_of.len(), KINDS, "{}", backend.name);
+        assert!(rarest > Some(&10), "{}: {rarest:?}", backend.name);
     }
 }
 
@@ -162,7 +196,21 @@ fn an_unknown_lock_has_no_record_and_only_joining_makes_one() {
                 id: id.clone(),
                 next: holder(1),
             },
-            Write::Withdraw { id, wall_ms: 1 },
+            Write::Withdraw {
+                id: id.clone(),
+                wall_ms: 1,
+            },
+            Write::Share {
+                ticket,
+                holder: holder(0),
+                limit: 3,
+            },
+            Write::RenewShare {
+                id: id.clone(),
+                wall_ms: 1,
+            },
+            Write::Unshare { id: id.clone() },
+            Write::Evict { id, beats: 0 },
             Write::Advance {
                 served: ticket,
                 revision: 0,
@@ -193,6 +241,36 @@ fn an_unknown_lock_has_no_record_and_only_joining_makes_one() {
     }
 }
 
+#[test]
+fn sharing_an_unknown_lock_makes_its_record() {
+    for backend in backends() {
+        let store = &*backend.store;
+        let lock = LockName::new(&unique("unknown")).unwrap();
+        let mut model = None;
+        for id in 0..3 {
+            let write = Write::TryShare {
+                holder: holder(id),
+                limit: 2,
+                start: Ticket::new(7),
+                grace: GRACE,
+            };
+            let expected = apply(model.as_ref(), &write);
+            assert_eq!(expected.is_some(), id < 2);
+            let answer = store.write(&lock, &write, WITHIN).unwrap();
+            assert_eq!(answer.applied(), expected, "{}: {id}", backend.name);
+            model = expected.or(model);
+        }
+        let read = store.read(&lock, Consistency::Strong, WITHIN).unwrap();
+        assert_eq!(read, model, "{}", backend.name);
+        let record = read.unwrap();
+        assert_eq!(
+            (record.issued, record.served),
+            (Ticket::new(9), Ticket::new(9))
+        );
+        assert_eq!(record.sharers.len(), 2);
+    }
+}
+
 /// The store "dynamodb_lock" 0.6 breaks here: it writes the lease as a number
 /// and reads a text, so that a dead holder blocks for ever.
 #[test]
@@ -200,6 +278,7 @@ fn what_is_written_reads_back_the_same() {
     for backend in backends() {
         let lock = LockName::new(&unique("größe 🔒/x")).unwrap();
         let mut odd = holder(1);
+        odd.id = HolderId::new("sharer:#7.a[0] 🔒");
         odd.owner = "Büro \"7\" \\ 🔒".into();
         odd.lease = Duration::from_millis(86_400_000);
         odd.since_ms = 253_402_300_799_999;
@@ -215,9 +294,19 @@ fn what_is_written_reads_back_the_same() {
             .unwrap()
             .applied()
             .unwrap();
-        assert_eq!(record.holder, Some(odd), "{}", backend.name);
-        let read = backend.store.read(&lock, Consistency::Strong, WITHIN);
-        assert_eq!(read.unwrap(), Some(record), "{}", backend.name);
+        assert_eq!(record.holder, Some(odd.clone()), "{}", backend.name);
+        let read = || backend.store.read(&lock, Consistency::Strong, WITHIN);
+        assert_eq!(read().unwrap(), Some(record), "{}", backend.name);
+        // An id is part of an attribute's name.
+        let share = Write::Share {
+            ticket: Ticket::new(1_800_000_000_001),
+            holder: odd.clone(),
+            limit: 1,
+        };
+        let record = backend.store.write(&lock, &share, WITHIN).unwrap();
+        let record = record.applied().unwrap();
+        assert_eq!(record.sharers[&odd.id].holder, odd, "{}", backend.name);
+        assert_eq!(read().unwrap(), Some(record), "{}", backend.name);
     }
 }
 

@@ -55,6 +55,16 @@ fn race(
 /// Prepares a lock, lets the rivals race, and checks that `winners` of them won, and
 /// that the record is what they made of it, one after the other.
 fn check(name: &str, before: &[Write], rival: impl Fn(u32) -> Write + Sync, winners: usize) {
+    check_winners(name, before, rival, |won| won.len() == winners);
+}
+
+/// The same, with a rule for who may have won together.
+fn check_winners(
+    name: &str,
+    before: &[Write],
+    rival: impl Fn(u32) -> Write + Sync,
+    may_win: impl Fn(&[u32]) -> bool,
+) {
     for backend in backends() {
         for _ in 0..ROUNDS {
             let store = &*backend.store;
@@ -68,12 +78,13 @@ fn check(name: &str, before: &[Write], rival: impl Fn(u32) -> Write + Sync, winn
             let won: Vec<u32> = (0..RIVALS)
                 .filter(|id| answers[*id as usize].is_some())
                 .collect();
-            assert_eq!(won.len(), winners, "{}: {name}: {won:?}", backend.name);
+            assert!(may_win(&won), "{}: {name}: {won:?}", backend.name);
             // Each winner saw its own write applied to what the ones before it left.
             let mut in_order = won.clone();
             in_order.sort_by_key(|id| {
                 let record = answers[*id as usize].as_ref().unwrap();
-                (record.issued, record.served, record.revision)
+                let beats: u64 = record.sharers.values().map(|sharer| sharer.beats).sum();
+                (record.issued, record.served, record.revision, beats)
             });
             for id in in_order {
                 model = apply(model.as_ref(), &rival(id));
@@ -174,4 +185,81 @@ fn of_two_who_end_a_turn_one_does() {
         },
     };
     check("the end of a turn", &[take(99), enqueue()], rival, 1);
+}
+
+fn share_at_once(id: u32, limit: u32) -> Write {
+    Write::TryShare {
+        holder: holder(id),
+        limit,
+        start: Ticket::new(100),
+        grace: GRACE,
+    }
+}
+
+/// Either one rival with an even number won, or all that have odd ones.
+fn one_even_or_all_odd(won: &[u32]) -> bool {
+    match won {
+        [one] => one % 2 == 0,
+        _ => won.len() == RIVALS as usize / 2 && won.iter().all(|id| id % 2 == 1),
+    }
+}
+
+#[test]
+fn as_many_share_as_may() {
+    let share = |id| share_at_once(id, 3);
+    check("try to share", &[], share, 3);
+    check("try to share", &[share_at_once(99, 3)], share, 2);
+}
+
+#[test]
+fn a_turn_is_shared_once() {
+    let share = |id| Write::Share {
+        ticket: Ticket::new(101),
+        holder: holder(id),
+        limit: 100,
+    };
+    check("share", &[enqueue()], share, 1);
+    let share_or_claim = |id| match id % 2 {
+        0 => share(id),
+        _ => Write::Claim {
+            ticket: Ticket::new(101),
+            holder: holder(id),
+        },
+    };
+    check("share or claim", &[enqueue()], share_or_claim, 1);
+}
+
+/// Whoever is first decides how the lock is held.
+#[test]
+fn who_shares_and_who_holds_alone_never_get_in_together() {
+    let rival = |id| match id % 2 {
+        0 => take(id),
+        _ => share_at_once(id, 100),
+    };
+    check_winners("alone or not", &[], rival, one_even_or_all_odd);
+}
+
+#[test]
+fn a_share_ends_once() {
+    let id = || holder(99).id;
+    let before = [share_at_once(99, 3), share_at_once(98, 3)];
+    check("unshare", &before, |_| Write::Unshare { id: id() }, 1);
+    let evict = |_| Write::Evict { id: id(), beats: 0 };
+    check("evict", &before, evict, 1);
+}
+
+/// A sign of life in the last moment saves whoever shares; one that comes later is
+/// refused.
+#[test]
+fn who_shares_renews_or_is_evicted() {
+    let id = || holder(99).id;
+    let rival = |rival| match rival % 2 {
+        0 => Write::Evict { id: id(), beats: 0 },
+        _ => Write::RenewShare {
+            id: id(),
+            wall_ms: 5,
+        },
+    };
+    let before = [share_at_once(99, 3)];
+    check_winners("renew or evict", &before, rival, one_even_or_all_odd);
 }
