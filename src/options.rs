@@ -194,7 +194,6 @@ impl AcquireOptions {
         self
     }
 
-    /// Checks what can be wrong with the options.
     /// Holds the lock together with others that ask for it shared, up to 100 of them:
     /// readers, say. Who asks for the lock alone waits until all of them have left, and
     /// those who come later wait behind it: so neither kind starves the other. Defaults
@@ -223,6 +222,7 @@ impl AcquireOptions {
         self.mode.unwrap_or(Mode::Exclusive)
     }
 
+    /// Checks what can be wrong with the options.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if let Some(Mode::Shared { limit }) = self.mode
             && !(1..=MOST_SHARERS).contains(&limit)
