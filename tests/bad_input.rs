@@ -1,6 +1,8 @@
 //! Bad input gets a typed error that says what is wrong, and writes nothing.
 
 mod common;
+#[path = "bad_input/sharers.rs"]
+mod sharers;
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{Consistency, Write, apply};
-use dynamodb_fifo_lock::record::{Holder, LockRecord, TicketRow, TicketState};
+use dynamodb_fifo_lock::record::{Holder, LockRecord, Sharer, TicketRow, TicketState};
 use dynamodb_fifo_lock::{
     DynamoDbStore, HolderId, LockName, LockStore, StoreError, Ticket, Written,
 };
@@ -66,7 +66,8 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 const OF_LOCKS: &[&str] = &[
-    "schema", "issued", "served", "revision", "grace_ms", "moved_at", "holder", "color",
+    "schema", "issued", "served", "revision", "grace_ms", "moved_at", "holder", "color", "sharers",
+    "sharers", "sharer:a", "sharer:z", "sharer:",
 ];
 const OF_HOLDERS: &[&str] = &[
     "id",
@@ -75,8 +76,14 @@ const OF_HOLDERS: &[&str] = &[
     "since",
     "renewed_at",
     "data",
+    "beats",
+    "sharer:a",
     "color",
 ];
+/// Those who may share a lock.
+const SHARERS: &[&str] = &["sharer:a", "sharer:b", "sharer:c"];
+/// What has parts.
+const MAPS: &[&str] = &["holder", "sharer:a", "sharer:b"];
 const OF_TICKETS: &[&str] = &[
     "schema",
     "id",
@@ -96,40 +103,41 @@ fn one_of(names: &'static [&str]) -> impl Strategy<Value = String> {
 enum Flaw {
     Set(String, Value),
     Remove(String),
-    /// In the holder, if there is one.
-    SetInside(String, Value),
-    RemoveInside(String),
+    /// In the holder, or one who shares, if it is there.
+    SetInside(String, String, Value),
+    RemoveInside(String, String),
 }
 
 fn flaws(names: &'static [&str]) -> impl Strategy<Value = Vec<Flaw>> {
     let flaw = prop_oneof![
         4 => (one_of(names), value()).prop_map(|(name, value)| Flaw::Set(name, value)),
         1 => one_of(names).prop_map(Flaw::Remove),
-        3 => (one_of(OF_HOLDERS), value()).prop_map(|(name, value)| Flaw::SetInside(name, value)),
-        1 => one_of(OF_HOLDERS).prop_map(Flaw::RemoveInside),
+        3 => (one_of(MAPS), one_of(OF_HOLDERS), value())
+            .prop_map(|(map, name, value)| Flaw::SetInside(map, name, value)),
+        1 => (one_of(MAPS), one_of(OF_HOLDERS))
+            .prop_map(|(map, name)| Flaw::RemoveInside(map, name)),
     ];
     vec(flaw, 0..3)
 }
 
 fn spoil(mut row: Value, flaws: Vec<Flaw>) -> Value {
+    fn inside<'a>(row: &'a mut Value, map: &str) -> Option<&'a mut Attributes> {
+        row.get_mut(map)?.get_mut("M")?.as_object_mut()
+    }
     for flaw in flaws {
         match flaw {
             Flaw::Set(name, value) => row[name] = value,
             Flaw::Remove(name) => drop(row.as_object_mut().unwrap().remove(&name)),
-            Flaw::SetInside(name, value) => {
-                if let Some(map) = row["holder"]["M"].as_object_mut() {
+            Flaw::SetInside(map, name, value) => {
+                if let Some(map) = inside(&mut row, &map) {
                     map.insert(name, value);
                 }
             }
-            Flaw::RemoveInside(name) => {
-                if let Some(map) = row["holder"]["M"].as_object_mut() {
+            Flaw::RemoveInside(map, name) => {
+                if let Some(map) = inside(&mut row, &map) {
                     map.remove(&name);
                 }
             }
-        }
-        // Looking for a holder leaves a null where there is none.
-        if row["holder"].is_null() {
-            row.as_object_mut().unwrap().remove("holder");
         }
     }
     row
@@ -139,21 +147,38 @@ fn lock_row() -> impl Strategy<Value = Value> {
     // Now and then more tickets are finished than were given out.
     let tickets = prop_oneof![8 => 0i64..4, 1 => -3i64..0];
     let numbers = (10u64..1 << 50, tickets, 0u64..9, 1u64..5_000);
-    (numbers, any::<bool>(), any::<bool>(), flaws(OF_LOCKS)).prop_map(
-        |((served, waiting, revision, grace), held, data, flaws)| {
+    // Now and then somebody who shares is not counted, or the other way about.
+    let sharing = (
+        0..=SHARERS.len(),
+        prop_oneof![8 => Just(0i64), 1 => -1i64..2],
+    );
+    let words = (any::<bool>(), any::<bool>());
+    (numbers, words, sharing, flaws(OF_LOCKS)).prop_map(
+        |((served, waiting, revision, grace), (held, data), (sharing, uncounted), flaws)| {
             let n = |number: u64| json!({ "N": number.to_string() });
             let mut row = json!({
                 "schema": n(1), "issued": n(served.saturating_add_signed(waiting)), "served": n(served),
                 "revision": n(revision), "grace_ms": n(grace), "moved_at": n(7),
             });
+            let mut parts = json!({
+                "lease_ms": n(grace), "owner": { "S": "else" }, "since": n(1),
+                "renewed_at": n(revision),
+            });
+            if data {
+                parts["data"] = json!({ "S": "a job" });
+            }
+            for name in &SHARERS[..sharing] {
+                row[*name] = json!({ "M": parts });
+                row[*name]["M"]["beats"] = n(revision);
+            }
+            // Once somebody has shared the lock, it is counted that nobody does.
+            if sharing > 0 || held {
+                let counted = sharing as i64 + uncounted;
+                row["sharers"] = json!({ "N": counted.to_string() });
+            }
             if held && waiting != 0 {
-                row["holder"] = json!({ "M": {
-                    "id": { "S": "somebody" }, "lease_ms": n(grace), "owner": { "S": "else" },
-                    "since": n(1), "renewed_at": n(revision),
-                } });
-                if data {
-                    row["holder"]["M"]["data"] = json!({ "S": "a job" });
-                }
+                row["holder"] = json!({ "M": parts });
+                row["holder"]["M"]["id"] = json!({ "S": "somebody" });
             }
             spoil(row, flaws)
         },
@@ -193,12 +218,23 @@ mod reading {
     }
 
     fn holder(row: &Attributes) -> Option<Holder> {
-        only(
-            row,
-            &["id", "lease_ms", "owner", "since", "renewed_at", "data"],
-        )?;
+        let names = ["id", "lease_ms", "owner", "since", "renewed_at", "data"];
+        only(row, &names)?;
+        parts(row, &text(row, "id")?)
+    }
+
+    fn sharer(row: &Attributes, id: &str) -> Option<Sharer> {
+        let names = ["beats", "lease_ms", "owner", "since", "renewed_at", "data"];
+        only(row, &names)?;
+        Some(Sharer {
+            holder: parts(row, id)?,
+            beats: number(row, "beats", 0, LAST)?,
+        })
+    }
+
+    fn parts(row: &Attributes, id: &str) -> Option<Holder> {
         Some(Holder {
-            id: HolderId::new(text(row, "id")?),
+            id: HolderId::new(id),
             lease: Duration::from_millis(number(row, "lease_ms", 1, DAY_MS)?),
             owner: text(row, "owner")?,
             since_ms: number(row, "since", 0, LAST)?,
@@ -213,9 +249,20 @@ mod reading {
     pub(super) fn lock(row: &Attributes) -> Option<LockRecord> {
         let names = [
             "lock", "ticket", "schema", "issued", "served", "holder", "revision", "grace_ms",
-            "moved_at",
+            "moved_at", "sharers",
         ];
-        only(row, &names)?;
+        let (shares, rest): (Attributes, Attributes) = row
+            .clone()
+            .into_iter()
+            .partition(|(name, _)| name.starts_with("sharer:"));
+        only(&rest, &names)?;
+        let mut sharers = BTreeMap::new();
+        for (name, value) in &shares {
+            let id = &name["sharer:".len()..];
+            let map = value.get("M")?.as_object()?;
+            sharers.insert(HolderId::new(id), sharer(map, id)?);
+        }
+        counts(row, sharers.len() as u64)?;
         number(row, "schema", 1, 1)?;
         let issued = number(row, "issued", 0, LAST - 1)?;
         let served = number(row, "served", 0, issued)?;
@@ -231,8 +278,21 @@ mod reading {
             revision: number(row, "revision", 0, LAST)?,
             grace: Duration::from_millis(number(row, "grace_ms", 1, DAY_MS)?),
             moved_at_ms: number(row, "moved_at", 0, LAST)?,
-            sharers: BTreeMap::new(),
+            sharers,
         })
+    }
+
+    /// Whether the row counts so many who share.
+    fn counts(row: &Attributes, sharing: u64) -> Option<()> {
+        match row.contains_key("sharers") {
+            true => number(row, "sharers", sharing, sharing).map(drop),
+            false => (sharing == 0).then_some(()),
+        }
+    }
+
+    /// Whether the row counts those who share, rightly or not.
+    pub(super) fn has_a_count(row: &Attributes) -> bool {
+        !row.contains_key("sharers") || number(row, "sharers", 0, LAST).is_some()
     }
 
     pub(super) fn ticket(row: &Attributes) -> Option<TicketRow> {
@@ -253,10 +313,11 @@ mod reading {
 }
 
 /// Whether what is wrong may escape the server, which sees neither fractions nor
-/// attributes that a condition does not name.
+/// attributes that a condition does not name, such as those of who shares.
 fn may_be_moved(row: &Attributes) -> bool {
     let fraction = row.values().any(|value| value.to_string().contains('.'));
-    fraction || row.contains_key("color")
+    let shared = row.keys().any(|name| name.starts_with("sharer"));
+    fraction || row.contains_key("color") || (shared && reading::has_a_count(row))
 }
 
 /// Puts a row; says whether the server takes such a thing at all.
@@ -313,67 +374,70 @@ fn run<S: Strategy>(
     }
 }
 
-/// One of the writes that draw a ticket, which nobody may draw from a row that is
-/// none of ours.
-fn draw(try_it: bool) -> Write {
+/// The writes that draw a ticket, which nobody may draw from a row that is none of
+/// ours.
+fn draw() -> impl Strategy<Value = Write> {
     let (start, grace) = (Ticket::new(10), Duration::from_secs(1));
-    if !try_it {
-        return Write::Enqueue { start, grace };
-    }
-    Write::Try {
-        holder: Holder {
-            id: HolderId::random(),
-            lease: Duration::from_secs(20),
-            owner: "fuzz".into(),
-            since_ms: 7,
-            renewed_at_ms: 7,
-            data: None,
-        },
-        start,
-        grace,
-    }
+    let holder = Holder {
+        id: HolderId::new("fuzz"),
+        lease: Duration::from_secs(20),
+        owner: "fuzz".into(),
+        since_ms: 7,
+        renewed_at_ms: 7,
+        data: None,
+    };
+    let sharing = holder.clone();
+    prop_oneof![
+        Just(Write::Enqueue { start, grace }),
+        Just(Write::Try {
+            holder,
+            start,
+            grace,
+        }),
+        (1u32..5).prop_map(move |limit| Write::TryShare {
+            holder: sharing.clone(),
+            limit,
+            start,
+            grace,
+        }),
+    ]
 }
 
 #[test]
 fn a_lock_row_is_read_exactly_or_refused_by_name() {
-    run(
-        300,
-        (lock_row(), any::<bool>()),
-        |table, store, (row, try_it)| {
-            let name = LockName::new(&unique("fuzz")).unwrap();
-            prop_assume!(put(table, name.as_str(), 0, row));
-            // As the server keeps it: it may write a number differently.
-            let kept = table.get(name.as_str()).as_object().unwrap().clone();
-            let expected = reading::lock(&kept);
-            for consistency in [Consistency::Strong, Consistency::Eventual] {
-                match store.read(&name, consistency, WITHIN) {
-                    Ok(record) => {
-                        prop_assert_eq!(&record, &expected);
-                        let record = record.unwrap();
-                        prop_assert!(record.served <= record.issued);
-                        prop_assert!(record.holder.is_none() || !record.is_free());
-                    }
-                    Err(error) => {
-                        prop_assert!(expected.is_none(), "{error} for {kept:?}");
-                        prop_assert!(names_the_lock(&error, &name), "{error}");
-                    }
+    run(300, (lock_row(), draw()), |table, store, (row, write)| {
+        let name = LockName::new(&unique("fuzz")).unwrap();
+        prop_assume!(put(table, name.as_str(), 0, row));
+        // As the server keeps it: it may write a number differently.
+        let kept = table.get(name.as_str()).as_object().unwrap().clone();
+        let expected = reading::lock(&kept);
+        for consistency in [Consistency::Strong, Consistency::Eventual] {
+            match store.read(&name, consistency, WITHIN) {
+                Ok(record) => {
+                    prop_assert_eq!(&record, &expected);
+                    let record = record.unwrap();
+                    prop_assert!(record.served <= record.issued);
+                    prop_assert!(record.holder.is_none() || !record.is_free());
+                }
+                Err(error) => {
+                    prop_assert!(expected.is_none(), "{error} for {kept:?}");
+                    prop_assert!(names_the_lock(&error, &name), "{error}");
                 }
             }
-            let write = draw(try_it);
-            let answer = store.write(&name, &write, WITHIN).map(Written::applied);
-            match (&expected, &answer) {
-                (Some(before), Ok(after)) => prop_assert_eq!(after, &apply(Some(before), &write)),
-                (Some(_), Err(error)) => prop_assert!(false, "{error} for {kept:?}"),
-                (None, Ok(after)) => prop_assert!(after.is_none(), "{after:?} for {kept:?}"),
-                (None, Err(error)) => prop_assert!(names_the_lock(error, &name), "{error}"),
-            }
-            if expected.is_none() && !may_be_moved(&kept) {
-                let after = table.get(name.as_str());
-                prop_assert_eq!(Value::Object(kept), after);
-            }
-            Ok(expected.is_some())
-        },
-    );
+        }
+        let answer = store.write(&name, &write, WITHIN).map(Written::applied);
+        match (&expected, &answer) {
+            (Some(before), Ok(after)) => prop_assert_eq!(after, &apply(Some(before), &write)),
+            (Some(_), Err(error)) => prop_assert!(false, "{error} for {kept:?}"),
+            (None, Ok(after)) => prop_assert!(after.is_none(), "{after:?} for {kept:?}"),
+            (None, Err(error)) => prop_assert!(names_the_lock(error, &name), "{error}"),
+        }
+        if expected.is_none() && !may_be_moved(&kept) {
+            let after = table.get(name.as_str());
+            prop_assert_eq!(Value::Object(kept), after);
+        }
+        Ok(expected.is_some())
+    });
 }
 
 #[test]

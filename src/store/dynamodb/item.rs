@@ -145,7 +145,7 @@ pub(super) fn record(
     };
     top.check_schema()?;
     if strangers == Strangers::Refused {
-        top.refuse_strangers(&KNOWN)?;
+        top.refuse_strangers(|name| KNOWN.contains(&name) || name.starts_with(SHARER))?;
     }
     // A lock whose tickets are used up is at its end.
     let issued = top.number(ISSUED, 0..=Ticket::MAX.get() - 1)?;
@@ -180,11 +180,11 @@ fn read_sharers(top: &Reader<'_>) -> Result<BTreeMap<HolderId, Sharer>, StoreErr
         };
         let sharer = Reader {
             lock: top.lock,
-            prefix: "sharer.",
+            prefix: &format!("{name}."),
             suffix: "",
             item: map,
         };
-        sharer.refuse_strangers(&KNOWN_OF_SHARER)?;
+        sharer.refuse_strangers(|name| KNOWN_OF_SHARER.contains(&name))?;
         let id = HolderId::new(id);
         let sharer = Sharer {
             beats: sharer.number(BEATS, 0..=Ticket::MAX.get())?,
@@ -210,7 +210,7 @@ fn read_holder(lock: &LockName, item: &Item) -> Result<Holder, StoreError> {
         suffix: "",
         item,
     };
-    holder.refuse_strangers(&KNOWN_OF_HOLDER)?;
+    holder.refuse_strangers(|name| KNOWN_OF_HOLDER.contains(&name))?;
     read_parts(HolderId::new(holder.text(ID)?), &holder)
 }
 
@@ -232,7 +232,7 @@ fn read_parts(id: HolderId, holder: &Reader<'_>) -> Result<Holder, StoreError> {
 pub(super) struct Reader<'a> {
     pub(super) lock: &'a LockName,
     /// Stands before the name of an attribute.
-    pub(super) prefix: &'static str,
+    pub(super) prefix: &'a str,
     /// Stands after the problem.
     pub(super) suffix: &'a str,
     pub(super) item: &'a Item,
@@ -288,12 +288,8 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| self.malformed(attribute, "is missing".into()))
     }
 
-    fn refuse_strangers(&self, known: &[&str]) -> Result<(), StoreError> {
-        let mut strangers: Vec<_> = self
-            .item
-            .keys()
-            .filter(|name| !known.contains(&name.as_str()) && !name.starts_with(SHARER))
-            .collect();
+    fn refuse_strangers(&self, is_known: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+        let mut strangers: Vec<_> = self.item.keys().filter(|name| !is_known(name)).collect();
         strangers.sort();
         match strangers.first() {
             None => Ok(()),

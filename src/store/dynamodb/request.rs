@@ -24,7 +24,8 @@ const ABSENT: &str = "attribute_not_exists(#lock)";
 /// that it does not name.
 const SOUND: &str = "#schema = :schema AND #served >= :zero AND #served <= #issued \
     AND #issued < :last AND #revision >= :zero AND #revision <= :last \
-    AND #grace >= :one AND #grace <= :longest AND #moved_at >= :zero AND #moved_at <= :last";
+    AND #grace >= :one AND #grace <= :longest AND #moved_at >= :zero AND #moved_at <= :last \
+    AND (attribute_not_exists(#sharers) OR (#sharers >= :zero AND #sharers <= :last))";
 
 /// So is its holder, if it has one. The number of its parts leaves no room for a
 /// foreign one.
