@@ -1,0 +1,150 @@
+//! What sharing costs, counted at the HTTP layer; and what it shows to a transaction.
+
+use std::thread;
+use std::time::Duration;
+
+use dynamodb_fifo_lock::protocol::Consistency;
+use dynamodb_fifo_lock::{AcquireOptions, LockClient, LockName, LockStore};
+
+use super::{announcing, read, reading};
+use crate::common::proxy::{Fault, Proxy};
+use crate::common::{DEADLINE, Table, quick, store_at, tables, unique, wait_for};
+
+/// A client whose requests the proxy counts.
+fn counted(table: &Table) -> (Proxy, LockClient) {
+    let proxy = Proxy::before(&table.endpoint, |_| Fault::None);
+    let client = LockClient::builder()
+        .lease(Duration::from_secs(3_600))
+        .build(store_at(&proxy.endpoint, &table.table))
+        .unwrap();
+    (proxy, client)
+}
+
+#[test]
+fn an_uncontended_share_and_its_end_are_two_writes_and_no_read() {
+    for table in tables() {
+        let (proxy, client) = counted(&table);
+        let (other, _) = announcing(table.store());
+        let lock = unique("two");
+        // The lock's very first share, one of a lock that is known, and one beside
+        // somebody else's.
+        let mut beside = None;
+        for _ in 0..3 {
+            let guard = client.acquire_with(&lock, reading()).unwrap();
+            assert_eq!(proxy.take_operations(), ["UpdateItem"], "{}", table.name);
+            guard.release().unwrap();
+            assert_eq!(proxy.take_operations(), ["UpdateItem"], "{}", table.name);
+            beside.get_or_insert_with(|| read(&other, &lock));
+        }
+        let permit = || AcquireOptions::new().permits(2);
+        drop(client.acquire_with(&lock, permit()).unwrap());
+        assert_eq!(proxy.take_operations(), ["UpdateItem", "UpdateItem"]);
+    }
+}
+
+#[test]
+fn a_try_is_one_request_and_two_if_there_is_no_room() {
+    for table in tables() {
+        let (proxy, client) = counted(&table);
+        let lock = unique("try");
+        let permit = || AcquireOptions::new().permits(1);
+        let guard = client.try_acquire_with(&lock, permit()).unwrap().unwrap();
+        assert_eq!(proxy.take_operations(), ["UpdateItem"], "{}", table.name);
+        // All permits are out; and who wants it alone finds somebody there.
+        for options in [permit(), AcquireOptions::new()] {
+            assert!(client.try_acquire_with(&lock, options).unwrap().is_none());
+            assert_eq!(proxy.take_operations(), ["UpdateItem", "GetItem"]);
+        }
+        drop(guard);
+        let guard = client.try_acquire(&lock).unwrap().unwrap();
+        proxy.take_operations();
+        assert!(client.try_acquire_with(&lock, reading()).unwrap().is_none());
+        assert_eq!(proxy.take_operations(), ["UpdateItem", "GetItem"]);
+        drop(guard);
+    }
+}
+
+/// How many writes the client makes from its asking to its end, if it asks while
+/// another one is in the way.
+fn writes_after_a_wait(table: &Table, in_the_way: AcquireOptions, asked: AcquireOptions) -> usize {
+    let (proxy, client) = counted(table);
+    let (other, _) = announcing(table.store());
+    let lock = unique("wait");
+    // From now on the client knows that it meets others here, and does not try first.
+    let guard = other.acquire_with(&lock, in_the_way).unwrap();
+    let hasty = asked.clone().timeout(Duration::from_millis(1));
+    assert!(client.acquire_with(&lock, hasty).is_err());
+    proxy.take_operations();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| client.acquire_with(&lock, asked).unwrap());
+        let waits = || other.inspect(&lock).unwrap().unwrap().turn.is_some();
+        wait_for("the wait", waits);
+        thread::sleep(Duration::from_millis(300));
+        guard.release().unwrap();
+        waiting.join().unwrap().release().unwrap();
+    });
+    proxy.take_units().0
+}
+
+#[test]
+fn after_a_wait_a_share_is_three_writes_and_being_alone_after_readers_four() {
+    for table in tables() {
+        let alone = AcquireOptions::new;
+        // Enqueue, share, unshare.
+        let writes = writes_after_a_wait(&table, alone(), reading());
+        assert_eq!(writes, 3, "{}: a reader after a writer", table.name);
+        // Enqueue, a claim that keeps the turn, a claim that begins the lease, release.
+        let writes = writes_after_a_wait(&table, reading(), alone());
+        assert_eq!(writes, 4, "{}: a writer after a reader", table.name);
+        // Enqueue, a claim that keeps the turn, share, unshare.
+        let permit = || AcquireOptions::new().permits(1);
+        let writes = writes_after_a_wait(&table, permit(), permit());
+        assert_eq!(writes, 4, "{}: a permit after another", table.name);
+    }
+}
+
+#[test]
+fn a_share_is_renewed_by_one_write_a_heartbeat() {
+    for table in tables() {
+        let proxy = Proxy::before(&table.endpoint, |_| Fault::None);
+        let client = quick()
+            .heartbeat_interval(Duration::from_millis(50))
+            .build(store_at(&proxy.endpoint, &table.table))
+            .unwrap();
+        let (store, name) = (table.store(), LockName::new(&unique("beats")).unwrap());
+        let beats = || {
+            let record = store.read(&name, Consistency::Strong, DEADLINE).unwrap();
+            let sharer = record.unwrap().sharers.into_values().next();
+            sharer.unwrap().beats
+        };
+        let guard = read(&client, name.as_str());
+        wait_for("signs of life", || beats() >= 4);
+        let before = beats();
+        let operations = proxy.take_operations();
+        let after = beats();
+        // The first one began the share. One may have been on its way.
+        let renewals = operations.len() as u64 - 1;
+        assert!(
+            (before..=after + 1).contains(&renewals),
+            "{before} {renewals} {after}"
+        );
+        assert!(operations.iter().all(|name| name == "UpdateItem"));
+        guard.release().unwrap();
+    }
+}
+
+/// The condition of a transaction names the turn, which whoever shares has passed on.
+#[test]
+fn a_share_has_no_condition_for_a_transaction() {
+    for table in tables() {
+        let (client, _) = announcing(table.store());
+        let lock = unique("condition");
+        assert!(read(&client, &lock).condition_check().is_none());
+        let permit = AcquireOptions::new().permits(1).timeout(DEADLINE);
+        let guard = client.acquire_with(&lock, permit).unwrap();
+        assert!(guard.condition_check().is_none());
+        drop(guard);
+        let guard = client.acquire(&lock).unwrap();
+        assert!(guard.condition_check().is_some(), "{}", table.name);
+    }
+}
