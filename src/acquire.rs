@@ -15,7 +15,8 @@ use crate::lobby::{Lobby, Nudge, Rest, Seat};
 use crate::machine::has_news;
 use crate::presence::Presence;
 use crate::protocol::{
-    self, Answer, Attempt, GaveUp, Grant, LOOK_LIMIT, Moment, Notice, Patience, Step, Waiter,
+    self, Answer, Attempt, Failure, GaveUp, Grant, LOOK_LIMIT, Moment, Notice, Patience, Step,
+    Waiter,
 };
 use crate::record::Mode;
 use crate::types::{HolderId, LockName, Ticket};
@@ -56,6 +57,9 @@ pub(crate) struct Acquire<'a> {
     /// The failure to report, should the attempt end in one: the last one before
     /// it began to leave.
     failure: Option<(&'static str, StoreError)>,
+    /// A request was sent whose answer the waiter has not been given. Should whoever
+    /// hears of it panic, it may have been applied all the same.
+    unanswered: bool,
     /// What failed on the way out.
     failed_to_leave: Option<StoreError>,
     cancelled_by: Option<CancelledBy>,
@@ -124,6 +128,7 @@ impl<'a> Acquire<'a> {
             mode: manner.mode,
             queued: None,
             failure: None,
+            unanswered: false,
             failed_to_leave: None,
             cancelled_by: None,
             over: false,
@@ -179,6 +184,7 @@ impl<'a> Acquire<'a> {
                 .set_announced(queued.presence.is_announced(now.moment));
         }
         let step = self.waiter.step(answer, now);
+        self.unanswered = false;
         if self.waiter.is_leaving() {
             // Whoever waits behind it in this client need not wait for it to be gone.
             self.queued = None;
@@ -226,6 +232,7 @@ impl<'a> Acquire<'a> {
     }
 
     fn send(&mut self, step: &Step) -> Answer {
+        self.unanswered = true;
         let leaving = self.waiter.is_leaving();
         match self.ask(step) {
             Ok(answer) => {
@@ -437,7 +444,13 @@ impl Drop for Acquire<'_> {
         }
         self.waiter.cancel();
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            let mut answer = Answer::Ready;
+            let mut answer = match self.unanswered {
+                true => Answer::Failed(Failure {
+                    maybe_applied: true,
+                    transient: false,
+                }),
+                false => Answer::Ready,
+            };
             loop {
                 answer = match self.step(answer) {
                     Step::Granted(_) | Step::GaveUp(_) => return,

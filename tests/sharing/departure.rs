@@ -6,11 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
+use dynamodb_fifo_lock::protocol::Write;
 use dynamodb_fifo_lock::{AcquireOptions, Error, Event, LockClient, LockGuard, MemoryStore};
 use parking_lot::Mutex;
 
 use super::{announcing, read, reading};
-use crate::common::faulty::{Fate, Faulty};
+use crate::common::faulty::{Fate, Faulty, Request};
 use crate::common::{DEADLINE, quick, wait_for};
 
 /// So many requests an attempt makes here at least, polls included.
@@ -20,11 +21,12 @@ const REQUESTS: usize = 12;
 const LET_GO_AT: usize = 7;
 
 /// How an attempt ends before its time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Exit {
     TimeOut,
     Cancel,
     Close,
+    ObserverPanics,
 }
 
 /// What an attempt waits for.
@@ -73,7 +75,7 @@ fn leaves_at(nth: usize, wait: Wait, exit: Exit) -> bool {
     let to_close = Arc::clone(&closing);
     let until = Instant::now() + Duration::from_millis(120);
     let seen = AtomicUsize::new(0);
-    let faulty = Faulty::new(store, move |lock, _| {
+    let faulty = Faulty::new(store, move |lock, request| {
         if lock.as_str() != "left" {
             return Fate::Fine;
         }
@@ -88,10 +90,22 @@ fn leaves_at(nth: usize, wait: Wait, exit: Exit) -> bool {
             Exit::TimeOut => thread::sleep(until.saturating_duration_since(Instant::now())),
             Exit::Cancel => drop(cancel.try_send(())),
             Exit::Close => close(to_close.get().unwrap().clone()),
+            // The observer panics as it hears of a failure. Nobody can give back a
+            // ticket that it does not know of.
+            Exit::ObserverPanics => match request {
+                Request::Write(Write::Enqueue { .. }) => return Fate::Lost,
+                _ => return Fate::AnswerLost,
+            },
         }
         Fate::Fine
     });
-    let client = quick().build(faulty).unwrap();
+    let client = quick()
+        .observer(move |event: &Event<'_>| {
+            let disturbed = matches!(event, Event::WaitDisturbed { .. });
+            assert!(!(disturbed && exit == Exit::ObserverPanics), "on purpose");
+        })
+        .build(faulty)
+        .unwrap();
     closing.set(client.clone()).unwrap();
     let timeout = match exit {
         Exit::TimeOut => Duration::from_millis(120),
@@ -106,7 +120,8 @@ fn leaves_at(nth: usize, wait: Wait, exit: Exit) -> bool {
         }
         (Exit::TimeOut, Ok(Err(Error::AcquireTimeout { .. })))
         | (Exit::Cancel, Ok(Err(Error::Cancelled { .. })))
-        | (Exit::Close, Ok(Err(Error::Closed { .. }))) => true,
+        | (Exit::Close, Ok(Err(Error::Closed { .. })))
+        | (Exit::ObserverPanics, Err(_)) => true,
         (_, other) => panic!("{wait:?}, {exit:?} at {nth}: {other:?}"),
     };
     drop(obstacle.lock().take());
@@ -168,6 +183,11 @@ fn a_wait_that_is_cancelled_gives_everything_back() {
 #[test]
 fn a_wait_that_is_closed_gives_everything_back() {
     leaves_everywhere(Exit::Close);
+}
+
+#[test]
+fn a_wait_whose_observer_panics_gives_everything_back() {
+    leaves_everywhere(Exit::ObserverPanics);
 }
 
 /// The observer hears of the grant before the caller has the guard.
