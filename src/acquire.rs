@@ -237,9 +237,6 @@ impl<'a> Acquire<'a> {
         match self.ask(step) {
             Ok(answer) => {
                 self.met_others |= matches!(answer, Answer::Refused(_));
-                if !leaving {
-                    self.failure = None;
-                }
                 answer
             }
             Err(error) => {

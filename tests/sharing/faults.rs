@@ -227,6 +227,41 @@ fn a_try_whose_answer_was_lost_is_withdrawn_and_begun_anew() {
     assert!(other.try_acquire("lost").unwrap().is_some());
 }
 
+/// Whoever does not wait, and does not know what became of its one request, has not
+/// found the lock busy.
+#[test]
+fn a_try_whose_fate_is_not_known_is_a_failure_and_leaves_nothing() {
+    let fates: [Happens; 2] = [|| Fate::Lost, || Fate::AnswerLost];
+    for fate in fates {
+        for options in [reading(), AcquireOptions::new()] {
+            let store = MemoryStore::new();
+            let tries = AtomicU32::new(0);
+            let rough = Faulty::new(store.clone(), move |_, request| {
+                let meant = matches!(
+                    request,
+                    Request::Write(Write::Try { .. } | Write::TryShare { .. })
+                );
+                match meant && tries.fetch_add(1, Ordering::SeqCst) == 0 {
+                    true => fate(),
+                    false => Fate::Fine,
+                }
+            });
+            let client = quick().build(rough).unwrap();
+            let (other, _) = announcing(store);
+            match client.try_acquire_with("lost", options) {
+                // One that holds alone can tell what it was given.
+                Ok(Some(guard)) => assert!(!guard.is_shared() && guard.is_held()),
+                Err(Error::Store { doing, source, .. }) => {
+                    assert!(source.maybe_applied());
+                    assert_eq!(doing, "acquire");
+                }
+                unexpected => panic!("{unexpected:?}"),
+            }
+            assert!(other.try_acquire("lost").unwrap().is_some());
+        }
+    }
+}
+
 /// One lost heartbeat is no loss, whichever way it was lost.
 #[test]
 fn one_failed_renewal_of_a_share_is_not_fatal() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Goal, Waiter};
 use crate::protocol::{
-    ANNOUNCE_DELAY, Consistency, Evidence, Finding, Moment, Now, Patience, Stall, Step,
+    ANNOUNCE_DELAY, Consistency, Evidence, Finding, GaveUp, Moment, Now, Patience, Stall, Step,
     is_abandoned, survey,
 };
 use crate::record::{LockRecord, TicketRow};
@@ -39,7 +39,11 @@ impl Waiter {
             return self.pursue(Goal::Claim(ticket), now);
         }
         if let Some(own) = record.sharers.get(&self.attempt.id) {
-            return self.pursue(Goal::EndShare(own.beats), now);
+            return match self.attempt.patience {
+                Patience::Queue => self.pursue(Goal::EndShare(own.beats), now),
+                // It was not busy.
+                Patience::TryOnly => self.leave(GaveUp::Failed, None, now),
+            };
         }
         if self.attempt.patience == Patience::Queue {
             return self.not_ours(now);
