@@ -271,6 +271,16 @@ fn a_write_whose_answer_is_lost_is_applied_once() {
         id: me.clone(),
         wall_ms: 5,
     };
+    let share = || Write::TryShare {
+        holder: holder("me"),
+        limit: 2,
+        start: Ticket::new(10),
+        grace: Duration::from_secs(1),
+    };
+    let evict = Write::Evict {
+        id: me.clone(),
+        beats: 0,
+    };
     let cases: Vec<(Vec<Write>, Write)> = vec![
         (vec![], take()),
         (vec![], enqueue()),
@@ -299,6 +309,24 @@ fn a_write_whose_answer_is_lost_is_applied_once() {
                 next: holder("next"),
             },
         ),
+        (vec![], share()),
+        (
+            vec![enqueue()],
+            Write::Share {
+                ticket,
+                holder: holder("me"),
+                limit: 2,
+            },
+        ),
+        (
+            vec![share()],
+            Write::RenewShare {
+                id: me.clone(),
+                wall_ms: 5,
+            },
+        ),
+        (vec![share()], Write::Unshare { id: me.clone() }),
+        (vec![share()], evict),
         (vec![take()], Write::Withdraw { id: me, wall_ms: 5 }),
         (
             vec![take(), enqueue()],

@@ -46,6 +46,7 @@ fn span() -> impl Strategy<Value = Duration> {
 #[derive(Clone, Debug)]
 struct Wish {
     lease: Option<Duration>,
+    lock_delay: Option<Duration>,
     heartbeat_interval: Option<Duration>,
     request_timeout: Option<Duration>,
     poll_interval: Option<Duration>,
@@ -65,7 +66,7 @@ fn wish() -> impl Strategy<Value = Wish> {
     (
         (often(), often(), often()),
         (rare(), rare(), rare()),
-        (rare(), rare(), rare()),
+        (rare(), rare(), rare(), rare()),
         owner,
         prop::bool::weighted(0.1),
     )
@@ -83,6 +84,7 @@ fn wish() -> impl Strategy<Value = Wish> {
             outage_limit: rest.0,
             presence: rest.1,
             clock_allowance: rest.2,
+            lock_delay: rest.3,
             owner,
         })
 }
@@ -92,7 +94,9 @@ impl Wish {
     fn faults(&self) -> Vec<&'static str> {
         let wished = self.lease.unwrap_or(S * 20);
         // Whole milliseconds count.
-        let lease = MS * u32::try_from(wished.as_millis()).unwrap_or(u32::MAX);
+        let whole = |span: Duration| MS * u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
+        let lease = whole(wished);
+        let delay = self.lock_delay.unwrap_or_default();
         let heartbeat = self.heartbeat_interval.unwrap_or(lease / 4);
         let request = self.request_timeout.unwrap_or((S * 3).min(lease / 4));
         let never = Duration::from_nanos(1);
@@ -105,6 +109,7 @@ impl Wish {
             ("acquire_timeout", self.acquire_timeout, never, YEAR),
             ("outage_limit", self.outage_limit, never, YEAR),
             ("presence", self.presence, S * 6, S * 3_600),
+            ("lock_delay", Some(delay), Duration::ZERO, S * 3_600),
             ("clock_allowance", self.clock_allowance, S * 120, YEAR),
         ];
         let mut faults: Vec<_> = ranges
@@ -116,6 +121,9 @@ impl Wish {
             .collect();
         if heartbeat.saturating_add(request) >= lease {
             faults.push("heartbeat_interval");
+        }
+        if lease + whole(delay) > DAY {
+            faults.push("lock_delay");
         }
         if self
             .owner
@@ -130,6 +138,9 @@ impl Wish {
         let mut builder = LockClient::builder();
         if let Some(lease) = self.lease {
             builder = builder.lease(lease);
+        }
+        if let Some(delay) = self.lock_delay {
+            builder = builder.lock_delay(delay);
         }
         if let Some(interval) = self.heartbeat_interval {
             builder = builder.heartbeat_interval(interval);
@@ -193,6 +204,7 @@ proptest! {
     fn options_of_one_acquire_are_accepted_as_documented(
         timeout in option::of(span()),
         data in option::of(prop::sample::select(vec![0, 1, 1_024, 1_025])),
+        permits in option::of(prop::sample::select(vec![0, 1, 100, 101, u32::MAX])),
     ) {
         let client = LockClient::builder().build(MemoryStore::new()).unwrap();
         let mut options = AcquireOptions::new();
@@ -207,6 +219,12 @@ proptest! {
             options = options.data("d".repeat(length));
             if !(1..=1_024).contains(&length) {
                 faults.push("data");
+            }
+        }
+        if let Some(permits) = permits {
+            options = options.permits(permits);
+            if !(1..=100).contains(&permits) {
+                faults.push("permits");
             }
         }
         match client.acquire_with("fuzz", options) {

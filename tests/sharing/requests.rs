@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::Consistency;
 use dynamodb_fifo_lock::{AcquireOptions, LockClient, LockName, LockStore};
+use serde_json::json;
 
 use super::{announcing, read, reading};
 use crate::common::proxy::{Fault, Proxy};
-use crate::common::{DEADLINE, Table, quick, store_at, tables, unique, wait_for};
+use crate::common::{DEADLINE, Table, call, quick, store_at, tables, unique, wait_for};
 
 /// A client whose requests the proxy counts.
 fn counted(table: &Table) -> (Proxy, LockClient) {
@@ -103,6 +104,39 @@ fn after_a_wait_a_share_is_three_writes_and_being_alone_after_readers_four() {
     }
 }
 
+/// Eight clients take turns at four permits and hold each for 20 ms.
+#[test]
+fn eight_clients_at_four_permits_pay_no_more_than_four_writes_a_grant() {
+    const EACH: usize = 12;
+    for table in tables() {
+        let proxy = Proxy::before(&table.endpoint, |_| Fault::None);
+        let lock = unique("crowd");
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                let store = store_at(&proxy.endpoint, &table.table);
+                let client = LockClient::builder().build(store).unwrap();
+                let lock = &lock;
+                scope.spawn(move || {
+                    for _ in 0..EACH {
+                        let permit = AcquireOptions::new().permits(4);
+                        let guard = client.acquire_with(lock, permit).unwrap();
+                        thread::sleep(Duration::from_millis(20));
+                        guard.release().unwrap();
+                    }
+                });
+            }
+        });
+        let (writes, units) = proxy.take_units();
+        let grants = (8 * EACH) as f64;
+        let (writes, units) = (writes as f64 / grants, units / grants);
+        println!(
+            "{}: {writes:.1} writes and {units:.1} read units",
+            table.name
+        );
+        assert!(writes <= 4.0, "{}: {writes} writes a grant", table.name);
+    }
+}
+
 #[test]
 fn a_share_is_renewed_by_one_write_a_heartbeat() {
     for table in tables() {
@@ -130,6 +164,30 @@ fn a_share_is_renewed_by_one_write_a_heartbeat() {
         );
         assert!(operations.iter().all(|name| name == "UpdateItem"));
         guard.release().unwrap();
+    }
+}
+
+/// Every write to a row costs a unit for each kilobyte of it.
+#[test]
+fn seven_who_share_fit_into_one_write_unit_and_eight_into_each_of_the_next() {
+    for table in tables() {
+        let client = quick()
+            .lease(Duration::from_secs(20))
+            .owner("ip-10-0-12-34/123456")
+            .build(table.store())
+            .unwrap();
+        let lock = unique("units");
+        let mut guards = Vec::new();
+        for (sharing, units) in [(1, 1.0), (7, 1.0), (15, 2.0), (23, 3.0)] {
+            guards.resize_with(sharing, || read(&client, &lock));
+            let put = json!({
+                "TableName": table.table, "Item": table.get(&lock),
+                "ReturnConsumedCapacity": "TOTAL",
+            });
+            let answer = call(&table.endpoint, "PutItem", &put);
+            let capacity = &answer["ConsumedCapacity"]["CapacityUnits"];
+            assert_eq!(capacity, &json!(units), "{}: {sharing}", table.name);
+        }
     }
 }
 
