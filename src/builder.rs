@@ -177,6 +177,7 @@ impl fmt::Debug for LockClientBuilder {
 mod tests {
     use super::*;
     use crate::machine::SkewedMachine;
+    use crate::options::AcquireOptions;
     use crate::store::MemoryStore;
 
     fn skewed(store: &MemoryStore, minutes: i64) -> LockClient {
@@ -195,8 +196,15 @@ mod tests {
     fn wall_clocks_half_an_hour_apart_steal_no_lease() {
         for (holders, others) in [(-15, 15), (15, -15)] {
             let store = MemoryStore::new();
-            let guard = skewed(&store, holders).acquire("skewed").unwrap();
             let other = skewed(&store, others);
+            let reading = AcquireOptions::new().shared();
+            let holder = skewed(&store, holders);
+            let reader = holder.acquire_with("shared", reading).unwrap();
+            assert!(other.try_acquire("shared").unwrap().is_none());
+            let wait = other.acquire_timeout("shared", Duration::from_millis(300));
+            assert!(matches!(wait, Err(Error::AcquireTimeout { .. })));
+            reader.release().unwrap();
+            let guard = holder.acquire("skewed").unwrap();
             assert!(other.try_acquire("skewed").unwrap().is_none());
             let wait = other.acquire_timeout("skewed", Duration::from_millis(300));
             assert!(matches!(wait, Err(Error::AcquireTimeout { .. })));
@@ -223,13 +231,18 @@ mod tests {
             .build(store.clone())
             .unwrap();
         let today = skewed(&store, 0);
-        for name in ["try", "short wait"] {
-            let stale = dead.acquire(name).unwrap();
+        for (name, options) in [
+            ("try", AcquireOptions::new()),
+            ("short wait", AcquireOptions::new()),
+            ("try beside a share", AcquireOptions::new().shared()),
+            ("short wait for a share", AcquireOptions::new().shared()),
+        ] {
+            let stale = dead.acquire_with(name, options).unwrap();
             let token = stale.fencing_token();
             std::mem::forget(stale);
-            let guard = match name {
-                "try" => today.try_acquire(name).unwrap().unwrap(),
-                _ => today
+            let guard = match name.starts_with("try") {
+                true => today.try_acquire(name).unwrap().unwrap(),
+                false => today
                     .acquire_timeout(name, Duration::from_millis(500))
                     .unwrap(),
             };
