@@ -200,8 +200,8 @@ impl AcquireOptions {
     /// to holding alone.
     ///
     /// All who share stand in the lock's one row, and each of their writes costs a write
-    /// unit for each kilobyte of it, about six of them. This is for tens, not for
-    /// thousands.
+    /// unit for each kilobyte of it, which is about eight of them. This is for tens, not
+    /// for thousands.
     #[must_use]
     pub fn shared(self) -> Self {
         self.permits(MOST_SHARERS)
