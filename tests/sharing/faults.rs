@@ -46,6 +46,13 @@ fn a_dead_reader_delays_a_writer_by_its_lease_and_no_longer() {
         let stale = read(&doomed(Arc::clone(&backend.store), &dead), &lock);
         let (told, news) = unbounded();
         let (joined, joins) = unbounded();
+        let evictions = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&evictions);
+        let store = Faulty::new(backend.store, move |_, request| {
+            let evicts = matches!(request, Request::Write(Write::Evict { .. }));
+            counted.fetch_add(u32::from(evicts), Ordering::SeqCst);
+            Fate::Fine
+        });
         // Its own lease does not matter.
         let heir = quick()
             .lease(Duration::from_secs(3_600))
@@ -54,7 +61,7 @@ fn a_dead_reader_delays_a_writer_by_its_lease_and_no_longer() {
                 Event::Evicted { owner, .. } => drop(told.send((*owner).to_owned())),
                 _ => {}
             })
-            .build(backend.store)
+            .build(store)
             .unwrap();
         dead.store(true, Ordering::SeqCst);
         let died = Instant::now();
@@ -67,6 +74,7 @@ fn a_dead_reader_delays_a_writer_by_its_lease_and_no_longer() {
             assert!(guard.is_held() && guard.fencing_token() > stale.fencing_token());
             assert!(died.elapsed() < LEASE * 12, "{}", backend.name);
             assert_eq!(news.recv_timeout(DEADLINE).unwrap(), "the late reader");
+            assert_eq!(evictions.load(Ordering::SeqCst), 1, "{}", backend.name);
             dead.store(false, Ordering::SeqCst);
             let error = stale.release().unwrap_err();
             assert!(matches!(error, Error::Lost { .. }), "{error}");
@@ -112,17 +120,30 @@ fn a_reader_that_renews_is_never_evicted_however_slowly() {
         });
         let reader = quick().lease(LEASE).build(slow).unwrap();
         let guard = read(&reader, &lock);
-        let (writer, joins) = announcing(backend.store);
+        let claims = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&claims);
+        let watched = Faulty::new(Arc::clone(&backend.store), move |_, request| {
+            let claims = matches!(request, Request::Write(Write::Claim { .. }));
+            counted.fetch_add(u32::from(claims), Ordering::SeqCst);
+            Fate::Fine
+        });
+        let writer = quick().lease(LEASE).build(watched).unwrap();
+        let began = Instant::now();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| writer.acquire(&lock).unwrap());
-            joins.recv_timeout(DEADLINE).unwrap();
-            let began = Instant::now();
             wait_for("ten renewals", || renewals.load(Ordering::SeqCst) >= 10);
             wait_for("two leases", || began.elapsed() > LEASE * 2);
             assert!(!waiting.is_finished(), "{}", backend.name);
             guard.ensure_held().unwrap();
             guard.release().unwrap();
             waiting.join().unwrap().release().unwrap();
+            // It keeps its turn by a write each quarter of its lease, and no more often.
+            let quarters = (began.elapsed().as_millis() / (LEASE / 4).as_millis()) as u32;
+            let claims = claims.load(Ordering::SeqCst);
+            assert!(
+                (3..=quarters + 2).contains(&claims),
+                "{claims} of {quarters}"
+            );
         });
     }
 }
