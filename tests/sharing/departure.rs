@@ -3,11 +3,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 use dynamodb_fifo_lock::protocol::Write;
-use dynamodb_fifo_lock::{AcquireOptions, Error, Event, LockClient, LockGuard, MemoryStore};
+use dynamodb_fifo_lock::record::Holder;
+use dynamodb_fifo_lock::{
+    AcquireOptions, Error, Event, HolderId, LockClient, LockGuard, LockName, LockStore,
+    MemoryStore, Ticket,
+};
 use parking_lot::Mutex;
 
 use super::{announcing, read, reading};
@@ -19,6 +23,8 @@ const REQUESTS: usize = 12;
 
 /// At this request the lock comes free.
 const LET_GO_AT: usize = 7;
+
+const TIMEOUT: Duration = Duration::from_millis(120);
 
 /// How an attempt ends before its time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +44,8 @@ enum Wait {
     Room,
     /// To share, while another one holds alone.
     Turn,
+    /// For nothing but its own discovery that whoever shares is long dead.
+    Dead,
     /// For nothing: nobody is there.
     Nothing,
     /// The same, to hold alone.
@@ -50,13 +58,13 @@ impl Wait {
         match self {
             Self::Alone | Self::Room => Some(read(client, "left")),
             Self::Turn => Some(client.acquire("left").unwrap()),
-            Self::Nothing | Self::NothingAlone => None,
+            Self::Dead | Self::Nothing | Self::NothingAlone => None,
         }
     }
 
     fn options(self) -> AcquireOptions {
         match self {
-            Self::Alone | Self::NothingAlone => AcquireOptions::new(),
+            Self::Alone | Self::Dead | Self::NothingAlone => AcquireOptions::new(),
             Self::Room => AcquireOptions::new().permits(1),
             Self::Turn | Self::Nothing => reading(),
         }
@@ -68,12 +76,14 @@ impl Wait {
 fn leaves_at(nth: usize, wait: Wait, exit: Exit) -> bool {
     let store = MemoryStore::new();
     let (other, _) = announcing(store.clone());
+    if let Wait::Dead = wait {
+        leave_a_corpse(&store);
+    }
     let obstacle = Arc::new(Mutex::new(wait.obstacle(&other)));
     let let_go = Arc::clone(&obstacle);
     let (cancel, cancelled) = bounded::<()>(1);
     let closing: Arc<OnceLock<LockClient>> = Arc::default();
     let to_close = Arc::clone(&closing);
-    let until = Instant::now() + Duration::from_millis(120);
     let seen = AtomicUsize::new(0);
     let faulty = Faulty::new(store, move |lock, request| {
         if lock.as_str() != "left" {
@@ -87,7 +97,7 @@ fn leaves_at(nth: usize, wait: Wait, exit: Exit) -> bool {
             return Fate::Fine;
         }
         match exit {
-            Exit::TimeOut => thread::sleep(until.saturating_duration_since(Instant::now())),
+            Exit::TimeOut => thread::sleep(TIMEOUT),
             Exit::Cancel => drop(cancel.try_send(())),
             Exit::Close => close(to_close.get().unwrap().clone()),
             // The observer panics as it hears of a failure. Nobody can give back a
@@ -108,7 +118,7 @@ fn leaves_at(nth: usize, wait: Wait, exit: Exit) -> bool {
         .unwrap();
     closing.set(client.clone()).unwrap();
     let timeout = match exit {
-        Exit::TimeOut => Duration::from_millis(120),
+        Exit::TimeOut => TIMEOUT,
         _ => DEADLINE,
     };
     let options = wait.options().timeout(timeout).cancel(cancelled);
@@ -135,6 +145,26 @@ fn leaves_at(nth: usize, wait: Wait, exit: Exit) -> bool {
     left
 }
 
+/// Has somebody share the lock who has not been heard of since 1970.
+fn leave_a_corpse(store: &MemoryStore) {
+    let share = Write::TryShare {
+        holder: Holder {
+            id: HolderId::new("corpse"),
+            lease: Duration::from_secs(1),
+            owner: "corpse".into(),
+            since_ms: 1,
+            renewed_at_ms: 1,
+            data: None,
+        },
+        limit: 1,
+        start: Ticket::new(10),
+        grace: Duration::from_secs(1),
+    };
+    let lock = LockName::new("left").unwrap();
+    let written = store.write(&lock, &share, DEADLINE).unwrap();
+    assert!(written.applied().is_some());
+}
+
 /// Closes a client, and returns once it takes nothing on any more.
 fn close(client: LockClient) {
     let probe = client.clone();
@@ -153,6 +183,8 @@ fn leaves_everywhere(exit: Exit) {
             // What is granted late is granted.
             (Wait::Nothing | Wait::NothingAlone, Exit::TimeOut) => 0,
             (Wait::Nothing | Wait::NothingAlone, _) => 1,
+            // Try, enqueue, evict: the guard rests on the turn.
+            (Wait::Dead, _) => 2,
             _ => LET_GO_AT - 1,
         };
         assert!(left >= least, "{wait:?}, {exit:?}: {left} of {REQUESTS}");
@@ -162,6 +194,7 @@ fn leaves_everywhere(exit: Exit) {
             Wait::Alone,
             Wait::Room,
             Wait::Turn,
+            Wait::Dead,
             Wait::Nothing,
             Wait::NothingAlone,
         ] {
