@@ -17,18 +17,22 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
+use dynamodb_fifo_lock::protocol::Write;
 use dynamodb_fifo_lock::{
-    AcquireOptions, Error, Event, FencingToken, LockClient, LockGuard, LockStore, MemoryStore,
+    AcquireOptions, Error, Event, FencingToken, LockClient, LockGuard, LockName, LockStore,
+    MemoryStore, Ticket,
 };
 use parking_lot::Mutex;
 
 use common::{DEADLINE, backends, quick, unique, wait_for};
 
-/// A client that says on a channel when it has joined a queue.
+/// A client that says on a channel when it has joined a queue, and that does not wait
+/// for longer than a test may.
 fn announcing(store: impl LockStore + 'static) -> (LockClient, Receiver<u64>) {
     let (joined, joins) = unbounded();
     let client = quick()
         .lease(Duration::from_secs(20))
+        .acquire_timeout(DEADLINE)
         .observer(move |event: &Event<'_>| {
             if let Event::Enqueued { ticket, .. } = event {
                 let _ = joined.send(ticket.get());
@@ -123,6 +127,25 @@ fn a_writer_waits_for_all_readers_and_later_readers_wait_behind_it() {
         let tokens: HashSet<_> = order.iter().map(|(_, token)| *token).collect();
         assert!(tokens.len() == 3 && order[0].1 > earlier, "{order:?}");
         assert!(order.iter().all(|(_, token)| *token >= order[0].1));
+    }
+}
+
+/// Between two turns nobody holds, and somebody is next all the same.
+#[test]
+fn a_reader_does_not_overtake_a_turn_that_is_not_claimed() {
+    for backend in backends() {
+        let name = LockName::new(&unique("unclaimed")).unwrap();
+        let (client, _) = announcing(Arc::clone(&backend.store));
+        let reader = read(&client, name.as_str());
+        let join = Write::Enqueue {
+            start: Ticket::new(1),
+            grace: Duration::from_secs(1),
+        };
+        let joined = backend.store.write(&name, &join, DEADLINE).unwrap();
+        assert!(joined.applied().unwrap().holder.is_none());
+        let none = client.try_acquire_with(name.as_str(), reading()).unwrap();
+        assert!(none.is_none(), "{}: overtaken", backend.name);
+        assert!(reader.is_held());
     }
 }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::{announcing, reading};
 use crate::common::faulty::{Fate, Faulty, Request};
-use crate::common::{DEADLINE, backends, quick, unique};
+use crate::common::{DEADLINE, backends, quick, unique, wait_for};
 
 const LEASE: Duration = Duration::from_millis(500);
 const DELAY: Duration = Duration::from_millis(900);
@@ -96,7 +96,7 @@ fn a_release_passes_on_at_once_whatever_the_delay() {
                 let asked = asked.timeout(DEADLINE);
                 let waiting = scope.spawn(|| next.acquire_with(&lock, asked).unwrap());
                 let waits = || client.inspect(&lock).unwrap().unwrap().turn.is_some();
-                crate::common::wait_for("the wait", waits);
+                wait_for("the wait", waits);
                 guard.release().unwrap();
                 waiting.join().unwrap().release().unwrap();
             });
@@ -114,13 +114,14 @@ fn with_a_delay_no_guard_rests_on_an_unclaimed_turn() {
             let next = quick()
                 .lease(HOUR)
                 .lock_delay(delay)
+                .acquire_timeout(DEADLINE)
                 .build(Arc::clone(&backend.store))
                 .unwrap();
             let guard = first.acquire(&lock).unwrap();
             thread::scope(|scope| {
                 let waiting = scope.spawn(|| next.acquire(&lock).unwrap());
                 let waits = || first.inspect(&lock).unwrap().unwrap().waiting > 0;
-                crate::common::wait_for("the wait", waits);
+                wait_for("the wait", waits);
                 drop(guard);
                 let guard = waiting.join().unwrap();
                 let remaining = guard.remaining();

@@ -127,7 +127,11 @@ fn a_reader_that_renews_is_never_evicted_however_slowly() {
             counted.fetch_add(u32::from(claims), Ordering::SeqCst);
             Fate::Fine
         });
-        let writer = quick().lease(LEASE).build(watched).unwrap();
+        let writer = quick()
+            .lease(LEASE)
+            .acquire_timeout(DEADLINE)
+            .build(watched)
+            .unwrap();
         let began = Instant::now();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| writer.acquire(&lock).unwrap());
