@@ -173,9 +173,11 @@ fn a_stream_of_readers_does_not_starve_a_writer() {
             }
             wait_for("the stream", || grants.lock().len() > 20);
             let waiting = scope.spawn(|| {
-                let guard = writer.acquire(&lock).unwrap();
-                assert_eq!(inside.load(Ordering::SeqCst), 0, "{}", backend.name);
+                let granted = writer.acquire(&lock);
+                let beside = inside.load(Ordering::SeqCst);
                 written.store(true, Ordering::SeqCst);
+                let guard = granted.unwrap();
+                assert_eq!(beside, 0, "{}: readers beside the writer", backend.name);
                 let later = grants.lock().iter().any(|one| *one > guard.fencing_token());
                 assert!(!later, "{}: a reader overtook the writer", backend.name);
                 guard.fencing_token().get()
