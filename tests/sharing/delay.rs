@@ -10,8 +10,8 @@ use dynamodb_fifo_lock::{AcquireOptions, LockClient, LockStore};
 use parking_lot::Mutex;
 
 use super::{announcing, reading};
-use crate::common::faulty::{Fate, Faulty, Request};
 use crate::common::{DEADLINE, backends, quick, unique, wait_for};
+use dynamodb_fifo_lock::testing::{Fate, FaultyStore, Request};
 
 const LEASE: Duration = Duration::from_millis(500);
 const DELAY: Duration = Duration::from_millis(900);
@@ -29,7 +29,7 @@ fn doomed(store: Arc<dyn LockStore>) -> Doomed {
     let dead = Arc::new(AtomicBool::new(false));
     let last_sign = Arc::new(Mutex::new(Instant::now()));
     let (dies, sign) = (Arc::clone(&dead), Arc::clone(&last_sign));
-    let store = Faulty::new(store, move |_, request| {
+    let store = FaultyStore::new(store, move |_, request| {
         let mut sign = sign.lock();
         if dies.load(Ordering::SeqCst) {
             return Fate::Lost;

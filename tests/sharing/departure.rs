@@ -15,8 +15,8 @@ use dynamodb_fifo_lock::{
 use parking_lot::Mutex;
 
 use super::{announcing, read, reading};
-use crate::common::faulty::{Fate, Faulty, Request};
 use crate::common::{DEADLINE, quick, wait_for};
+use dynamodb_fifo_lock::testing::{Fate, FaultyStore, Request};
 
 /// So many requests an attempt makes here at least, polls included.
 const REQUESTS: usize = 12;
@@ -85,7 +85,7 @@ fn leaves_at(nth: usize, wait: Wait, exit: Exit) -> bool {
     let closing: Arc<OnceLock<LockClient>> = Arc::default();
     let to_close = Arc::clone(&closing);
     let seen = AtomicUsize::new(0);
-    let faulty = Faulty::new(store, move |lock, request| {
+    let faulty = FaultyStore::new(store, move |lock, request| {
         if lock.as_str() != "left" {
             return Fate::Fine;
         }

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::{announcing, read, reading, sharers};
-use crate::common::faulty::{Fate, Faulty, Request};
 use crate::common::{DEADLINE, backends, call, quick, tables, unique, wait_for};
+use dynamodb_fifo_lock::testing::{Fate, FaultyStore, Request};
 
 const LEASE: Duration = Duration::from_millis(800);
 
@@ -27,7 +27,7 @@ fn is_renewal(request: &Request<'_>) -> bool {
 /// A client that dies when the flag is set: none of its requests gets through.
 fn doomed(store: Arc<dyn LockStore>, dead: &Arc<AtomicBool>) -> LockClient {
     let dead = Arc::clone(dead);
-    let store = Faulty::new(store, move |_, _| match dead.load(Ordering::SeqCst) {
+    let store = FaultyStore::new(store, move |_, _| match dead.load(Ordering::SeqCst) {
         true => Fate::Lost,
         false => Fate::Fine,
     });
@@ -48,7 +48,7 @@ fn a_dead_reader_delays_a_writer_by_its_lease_and_no_longer() {
         let (joined, joins) = unbounded();
         let evictions = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&evictions);
-        let store = Faulty::new(backend.store, move |_, request| {
+        let store = FaultyStore::new(backend.store, move |_, request| {
             let evicts = matches!(request, Request::Write(Write::Evict { .. }));
             counted.fetch_add(u32::from(evicts), Ordering::SeqCst);
             Fate::Fine
@@ -108,7 +108,7 @@ fn a_reader_that_renews_is_never_evicted_however_slowly() {
         let renewals = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&renewals);
         // Each sign of life is late, and every other answer is lost.
-        let slow = Faulty::new(Arc::clone(&backend.store), move |_, request| {
+        let slow = FaultyStore::new(Arc::clone(&backend.store), move |_, request| {
             if !is_renewal(request) {
                 return Fate::Fine;
             }
@@ -122,7 +122,7 @@ fn a_reader_that_renews_is_never_evicted_however_slowly() {
         let guard = read(&reader, &lock);
         let claims = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&claims);
-        let watched = Faulty::new(Arc::clone(&backend.store), move |_, request| {
+        let watched = FaultyStore::new(Arc::clone(&backend.store), move |_, request| {
             let claims = matches!(request, Request::Write(Write::Claim { .. }));
             counted.fetch_add(u32::from(claims), Ordering::SeqCst);
             Fate::Fine
@@ -180,13 +180,12 @@ fn one_failed_write_costs_neither_the_share_nor_a_lease() {
                 let lock = unique("once");
                 let failed = Arc::new(AtomicBool::new(false));
                 let first = Arc::clone(&failed);
-                let rough =
-                    Faulty::new(Arc::clone(&backend.store), move |_, request| {
-                        match is_meant(request) && !first.swap(true, Ordering::SeqCst) {
-                            true => fate(),
-                            false => Fate::Fine,
-                        }
-                    });
+                let rough = FaultyStore::new(Arc::clone(&backend.store), move |_, request| {
+                    match is_meant(request) && !first.swap(true, Ordering::SeqCst) {
+                        true => fate(),
+                        false => Fate::Fine,
+                    }
+                });
                 // Longer than anybody waits here.
                 let rough = quick()
                     .lease(Duration::from_secs(3_600))
@@ -224,7 +223,7 @@ fn a_try_whose_answer_was_lost_is_withdrawn_and_begun_anew() {
     let writes = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&writes);
     let store = MemoryStore::new();
-    let rough = Faulty::new(store.clone(), move |_, request| {
+    let rough = FaultyStore::new(store.clone(), move |_, request| {
         let Request::Write(write) = request else {
             return Fate::Fine;
         };
@@ -261,7 +260,7 @@ fn a_try_whose_fate_is_not_known_is_a_failure_and_leaves_nothing() {
         for options in [reading(), AcquireOptions::new()] {
             let store = MemoryStore::new();
             let tries = AtomicU32::new(0);
-            let rough = Faulty::new(store.clone(), move |_, request| {
+            let rough = FaultyStore::new(store.clone(), move |_, request| {
                 let meant = matches!(
                     request,
                     Request::Write(Write::Try { .. } | Write::TryShare { .. })
@@ -294,7 +293,7 @@ fn one_failed_renewal_of_a_share_is_not_fatal() {
     for fate in fates {
         let renewals = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&renewals);
-        let store = Faulty::new(MemoryStore::new(), move |_, request| {
+        let store = FaultyStore::new(MemoryStore::new(), move |_, request| {
             let every_other =
                 is_renewal(request) && counted.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
             if every_other { fate() } else { Fate::Fine }

@@ -86,7 +86,7 @@ fn writes_after_a_wait(table: &Table, in_the_way: AcquireOptions, asked: Acquire
         guard.release().unwrap();
         waiting.join().unwrap().release().unwrap();
     });
-    proxy.take_units().0
+    proxy.take_cost().writes
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn eight_clients_at_four_permits_pay_no_more_than_four_writes_a_grant() {
                 });
             }
         });
-        let (writes, units) = proxy.take_units();
+        let cost = proxy.take_cost();
         let grants = (8 * EACH) as f64;
-        let (writes, units) = (writes as f64 / grants, units / grants);
+        let (writes, units) = (cost.writes as f64 / grants, cost.reads / grants);
         println!(
             "{}: {writes:.1} writes and {units:.1} read units",
             table.name

@@ -250,8 +250,8 @@ impl Waiter {
                 }
                 match self.attempt.patience {
                     Patience::Queue => self.seen(record, now),
-                    Patience::TryOnly if record.is_free() => self.pursue(Goal::Try, now),
-                    Patience::TryOnly => Step::GaveUp(GaveUp::Busy),
+                    Patience::TryOnly if self.may_try_again(&record) => self.pursue(Goal::Try, now),
+                    Patience::TryOnly => self.not_ours(now),
                 }
             }
             // Reads are not applied. Whatever this is, look again.

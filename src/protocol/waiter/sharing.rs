@@ -75,11 +75,15 @@ impl Waiter {
         }
         match self.attempt.patience {
             Patience::Queue => self.seen(record, now),
-            Patience::TryOnly if record.is_free() && record.has_room(self.attempt.mode) => {
-                self.pursue(Goal::Try, now)
-            }
+            Patience::TryOnly if self.may_try_again(&record) => self.pursue(Goal::Try, now),
             Patience::TryOnly => self.confirmed(Some(record), now),
         }
+    }
+
+    /// Whether a second try can be sent: not while the first one may yet come true, for
+    /// nobody could tell the two apart.
+    pub(super) fn may_try_again(&self, record: &LockRecord) -> bool {
+        !self.try_lost && record.is_free() && record.has_room(self.attempt.mode)
     }
 
     /// Who only tries may find that those who keep it from the lock are dead.
