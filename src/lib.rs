@@ -30,6 +30,11 @@ mod core;
 mod error;
 mod event;
 mod guard;
+/// How to use locks well, from choosing a lease to ending in good order.
+///
+#[doc = include_str!("../docs/guide.md")]
+#[cfg(any(doc, doctest))]
+pub mod guide {}
 mod heartbeat;
 mod inspect;
 mod lease;
