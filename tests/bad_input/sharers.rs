@@ -6,8 +6,8 @@ use dynamodb_fifo_lock::{AcquireOptions, Error, LockClient, MemoryStore};
 use serde_json::{Value, json};
 
 use super::{assert_malformed, client, free};
-use crate::common::faulty::{Fate, Faulty};
 use crate::common::{tables, unique};
+use dynamodb_fifo_lock::testing::{Fate, FaultyStore};
 
 /// The record of a lock that two share.
 fn shared() -> Value {
@@ -156,7 +156,7 @@ fn a_holder_has_no_sharers_inside() {
 
 #[test]
 fn too_many_permits_and_none_are_refused_before_any_request() {
-    let store = Faulty::new(MemoryStore::new(), |_, _| -> Fate {
+    let store = FaultyStore::new(MemoryStore::new(), |_, _| -> Fate {
         panic!("a request was sent")
     });
     let client = LockClient::builder().build(store).unwrap();
