@@ -1,0 +1,42 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+
+/// Distributed locks on DynamoDB: run a command under one, see who waits, repair what is broken
+#[derive(Debug, Parser)]
+#[command(name = "fifolock", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which table, and how to get there.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connection {
+    /// The table with the locks
+    #[arg(long, global = true, env = "FIFOLOCK_TABLE", default_value = "locks")]
+    pub(crate) table: String,
+
+    /// The table's region; defaults to AWS_REGION, AWS_DEFAULT_REGION, or the profile's
+    #[arg(long, global = true)]
+    pub(crate) region: Option<String>,
+
+    /// Where the service is; defaults to AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL, or the
+    /// region's own
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) endpoint_url: Option<String>,
+
+    /// The profile with the credentials; defaults to the usual chain: environment, AWS_PROFILE,
+    /// container, instance
+    #[arg(long, global = true)]
+    pub(crate) profile: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Placeholder,
+}
