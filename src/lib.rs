@@ -70,8 +70,8 @@ pub use meter::Meter;
 pub use options::AcquireOptions;
 pub use protocol::LossReason;
 pub use store::{
-    AccessKeys, Credentials, DynamoDbStore, DynamoDbStoreBuilder, LockStore, MemoryStore, Page,
-    PageEnd, Written,
+    AccessKeys, Action, ClockOffset, Credentials, DynamoDbStore, DynamoDbStoreBuilder, Expiry,
+    LockStore, MemoryStore, Page, PageEnd, SigningKeys, Written,
 };
 pub use types::{FencingToken, HolderId, InvalidName, LockName, Ticket};
 

@@ -170,6 +170,12 @@ impl LockName {
         })
     }
 
+    /// A name that [`new`](Self::new) refuses, so that no lock has it: for requests
+    /// that must find nothing.
+    pub(crate) fn nobodys() -> Self {
+        Self("\nno lock".into())
+    }
+
     /// The name's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -219,7 +225,8 @@ mod tests {
 
     #[test]
     fn names_that_would_garble_a_log_are_refused() {
-        for name in ["", "a\0b", "a\nb", "\u{7f}", "\u{85}"] {
+        let nobodys = LockName::nobodys();
+        for name in ["", "a\0b", "a\nb", "\u{7f}", "\u{85}", nobodys.as_str()] {
             assert!(LockName::new(name).is_err(), "{name:?}");
         }
         assert!(LockName::new("größe/7 🔒").is_ok());

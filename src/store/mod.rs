@@ -13,7 +13,10 @@ use crate::types::{HolderId, LockName, Ticket};
 mod dynamodb;
 mod memory;
 
-pub use dynamodb::{AccessKeys, Credentials, DynamoDbStore, DynamoDbStoreBuilder};
+pub use dynamodb::{
+    AccessKeys, Action, ClockOffset, Credentials, DynamoDbStore, DynamoDbStoreBuilder, Expiry,
+    SigningKeys,
+};
 pub use memory::MemoryStore;
 
 /// The lowest ticket that can have a row.

@@ -13,6 +13,7 @@ use rusoto_core::credential::{
 };
 
 use super::metadata;
+use super::probe::SigningKeys;
 use super::region::from_environment;
 use crate::error::Cause;
 
@@ -36,6 +37,7 @@ pub struct AccessKeys {
     secret: String,
     session_token: Option<String>,
     expires_at: Option<SystemTime>,
+    found_in: &'static str,
 }
 
 impl AccessKeys {
@@ -46,6 +48,7 @@ impl AccessKeys {
             secret: secret_access_key.into(),
             session_token: None,
             expires_at: None,
+            found_in: "program",
         }
     }
 
@@ -63,6 +66,20 @@ impl AccessKeys {
         self.expires_at = Some(at);
         self
     }
+
+    fn found_in(mut self, place: &'static str) -> Self {
+        self.found_in = place;
+        self
+    }
+
+    /// As much of them as anybody may see.
+    pub(super) fn shown(&self) -> SigningKeys {
+        SigningKeys {
+            access_key_id: self.id.clone(),
+            found_in: self.found_in,
+            expires_at: self.expires_at,
+        }
+    }
 }
 
 impl fmt::Debug for AccessKeys {
@@ -78,6 +95,7 @@ impl From<AwsCredentials> for AccessKeys {
             secret: keys.aws_secret_access_key().into(),
             session_token: keys.token().clone(),
             expires_at: keys.expires_at().map(SystemTime::from),
+            found_in: "program",
         }
     }
 }
@@ -162,10 +180,10 @@ impl Credentials {
     fn fetch(&self) -> Result<AccessKeys, Cause> {
         Ok(match &self.0 {
             Source::Function(fetch) => fetch()?,
-            Source::Environment => ask(&EnvironmentProvider::default())?,
-            Source::Profile(name) => profile(name.as_deref())?,
-            Source::Container => metadata::container(&from_environment)?.into(),
-            Source::Instance => metadata::instance(&from_environment)?.into(),
+            Source::Environment => environment()?.found_in("environment"),
+            Source::Profile(name) => profile(name.as_deref())?.found_in("profile"),
+            Source::Container => container()?.found_in("container"),
+            Source::Instance => instance()?.found_in("instance"),
             Source::Chain => chain()?,
         })
     }
@@ -187,22 +205,30 @@ impl fmt::Debug for Credentials {
 fn chain() -> anyhow::Result<AccessKeys> {
     let mut misses = Vec::new();
     let sources: [(&str, &dyn Fn() -> anyhow::Result<AccessKeys>); 4] = [
-        ("environment", &|| ask(&EnvironmentProvider::default())),
+        ("environment", &environment),
         ("profile", &|| profile(None)),
-        ("container", &|| {
-            metadata::container(&from_environment).map(Into::into)
-        }),
-        ("instance", &|| {
-            metadata::instance(&from_environment).map(Into::into)
-        }),
+        ("container", &container),
+        ("instance", &instance),
     ];
     for (name, source) in sources {
         match source() {
-            Ok(keys) => return Ok(keys),
+            Ok(keys) => return Ok(keys.found_in(name)),
             Err(error) => misses.push(format!("{name}: {error:#}")),
         }
     }
     Err(anyhow!("no credentials found ({})", misses.join("; ")))
+}
+
+fn environment() -> anyhow::Result<AccessKeys> {
+    ask(&EnvironmentProvider::default())
+}
+
+fn container() -> anyhow::Result<AccessKeys> {
+    metadata::container(&from_environment).map(Into::into)
+}
+
+fn instance() -> anyhow::Result<AccessKeys> {
+    metadata::instance(&from_environment).map(Into::into)
 }
 
 fn profile(name: Option<&str>) -> anyhow::Result<AccessKeys> {
@@ -251,7 +277,7 @@ impl Cache {
         })
     }
 
-    fn get(self: &Arc<Self>, deadline: Instant) -> Result<AccessKeys, String> {
+    pub(super) fn get(self: &Arc<Self>, deadline: Instant) -> Result<AccessKeys, String> {
         let mut state = self.state.lock();
         loop {
             let left = state.keys.as_ref().map(time_left);
@@ -374,6 +400,19 @@ mod tests {
 
     fn lasting(seconds: u64) -> AccessKeys {
         AccessKeys::new("id", "secret").expires_at(SystemTime::now() + Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn keys_say_where_they_were_found() {
+        let keys = Cache::new(Credentials::fixed(AccessKeys::new("id", "secret")))
+            .get(soon())
+            .unwrap();
+        assert_eq!(keys.shown().found_in, "program");
+        let elsewhere = keys.found_in("instance").shown();
+        assert_eq!(
+            (elsewhere.access_key_id.as_str(), elsewhere.found_in),
+            ("id", "instance")
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use rusoto_core::RusotoError;
 use rusoto_core::request::BufferedHttpResponse;
 use rusoto_dynamodb::{
     CreateTableError, DeleteItemError, DescribeTableError, DescribeTimeToLiveError, GetItemError,
-    QueryError, ScanError, UpdateItemError, UpdateTimeToLiveError,
+    QueryError, ScanError, TransactWriteItemsError, UpdateItemError, UpdateTimeToLiveError,
 };
 
 use crate::error::StoreError;
@@ -89,6 +89,19 @@ impl Classify for ScanError {
                 Class::Throttled
             }
             Self::InternalServerError(_) => Class::Broken,
+        }
+    }
+}
+
+impl Classify for TransactWriteItemsError {
+    fn class(&self) -> Class {
+        match self {
+            Self::ResourceNotFound(_) => Class::Missing,
+            Self::ProvisionedThroughputExceeded(_)
+            | Self::RequestLimitExceeded(_)
+            | Self::TransactionInProgress(_) => Class::Throttled,
+            Self::InternalServerError(_) => Class::Broken,
+            Self::TransactionCanceled(_) | Self::IdempotentParameterMismatch(_) => Class::Rejected,
         }
     }
 }

@@ -11,6 +11,7 @@ mod http;
 mod item;
 mod listing;
 mod metadata;
+mod probe;
 mod region;
 mod request;
 mod rows;
@@ -37,7 +38,9 @@ use self::credentials::{Cache, Signer};
 use self::failure::explain;
 use self::http::Courier;
 use self::item::Strangers;
+pub use self::probe::{Action, ClockOffset, SigningKeys};
 use self::region::from_environment;
+pub use self::table::Expiry;
 use super::{FIRST_TICKET, LockStore, Page, PageEnd, Written, check_ticket};
 use crate::error::{Error, StoreError};
 use crate::protocol::{Consistency, Write};
@@ -79,6 +82,7 @@ impl DynamoDbStore {
             table: table.into(),
             region: None,
             endpoint: None,
+            profile: None,
             credentials: None,
             ca_bundle: None,
         }
@@ -90,6 +94,21 @@ impl DynamoDbStore {
         &self.table
     }
 
+    /// The region that requests are signed for.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        self.region.name()
+    }
+
+    /// Where requests go.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        match &self.region {
+            Region::Custom { endpoint, .. } => endpoint,
+            other => other.name(),
+        }
+    }
+
     /// Makes one request within `within`.
     fn ask<T, E, F>(
         &self,
@@ -99,9 +118,7 @@ impl DynamoDbStore {
     where
         F: Future<Output = Result<T, RusotoError<E>>>,
     {
-        let deadline = Instant::now()
-            .checked_add(within)
-            .unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
+        let deadline = deadline(within);
         let signer = Signer {
             cache: Arc::clone(&self.credentials),
             deadline,
@@ -298,6 +315,12 @@ impl LockStore for DynamoDbStore {
     }
 }
 
+fn deadline(within: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(within)
+        .unwrap_or(now + Duration::from_secs(3_600))
+}
+
 /// An answer without rows is not the answer that there are none.
 fn shows_nothing() -> StoreError {
     StoreError::Unreachable {
@@ -322,6 +345,7 @@ pub struct DynamoDbStoreBuilder {
     table: String,
     region: Option<String>,
     endpoint: Option<String>,
+    profile: Option<String>,
     credentials: Option<Credentials>,
     ca_bundle: Option<PathBuf>,
 }
@@ -343,7 +367,17 @@ impl DynamoDbStoreBuilder {
         self
     }
 
-    /// Where credentials come from. Defaults to [`Credentials::chain`].
+    /// The profile that gives the credentials and, if neither
+    /// [`region`](Self::region) nor the environment does, the region. Defaults to
+    /// `AWS_PROFILE`, else `default`, for the region, and to
+    /// [`Credentials::chain`] for the credentials.
+    pub fn profile(mut self, name: impl Into<String>) -> Self {
+        self.profile = Some(name.into());
+        self
+    }
+
+    /// Where credentials come from. Defaults to the [`profile`](Self::profile) if
+    /// one is given, else to [`Credentials::chain`].
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = Some(credentials);
         self
@@ -364,17 +398,9 @@ impl DynamoDbStoreBuilder {
     /// [`Error::InvalidSetting`] names the setting that is missing or makes no
     /// sense.
     pub fn build(self) -> Result<DynamoDbStore, Error> {
-        let sound = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-        if !(3..=255).contains(&self.table.len()) || !self.table.chars().all(sound) {
-            return Err(Error::InvalidSetting {
-                setting: "table",
-                problem: format!(
-                    "{:?} is not a table's name: 3 to 255 letters, digits and `_`, `.`, `-`",
-                    self.table
-                ),
-            });
-        }
-        let region = region::settle(self.region, self.endpoint, &from_environment)?;
+        table::check_name(&self.table)?;
+        let profile = self.profile.as_deref();
+        let region = region::settle(self.region, self.endpoint, profile, &from_environment)?;
         let ca_bundle = self
             .ca_bundle
             .or_else(|| from_environment("AWS_CA_BUNDLE").map(Into::into));
@@ -382,11 +408,16 @@ impl DynamoDbStoreBuilder {
             Some(file) => read_roots(&file)?,
             None => RootCerts::WebPki,
         };
+        let credentials = match (self.credentials, self.profile) {
+            (Some(credentials), _) => credentials,
+            (None, Some(profile)) => Credentials::named_profile(profile),
+            (None, None) => Credentials::chain(),
+        };
         Ok(DynamoDbStore {
             table: self.table,
             region,
             agent: http::agent(roots),
-            credentials: Cache::new(self.credentials.unwrap_or_else(Credentials::chain)),
+            credentials: Cache::new(credentials),
         })
     }
 }

@@ -13,7 +13,7 @@ use rusoto_dynamodb::{
 use super::DynamoDbStore;
 use super::failure::explain;
 use super::item::{EXPIRES_AT, LOCK, TICKET};
-use crate::error::StoreError;
+use crate::error::{Error, StoreError};
 
 /// How long one request about the table may take.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -21,9 +21,32 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// How long a new table may take to become active.
 const CREATION: Duration = Duration::from_secs(120);
 
+const ON_DEMAND: &str = "PAY_PER_REQUEST";
+
 const KEY: [(&str, &str, &str); 2] = [(LOCK, "HASH", "S"), (TICKET, "RANGE", "N")];
 
+/// Whether the table deletes the rows of waiters that are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Expiry {
+    /// It does.
+    On,
+    /// It does not: rows of waiters that died pile up. Locking works.
+    Off,
+    /// Expiry is on, but goes by this attribute, which the rows do not have.
+    ByAnother(String),
+}
+
 impl DynamoDbStore {
+    /// Checks that `name` can be a table's name, as
+    /// [`build`](super::DynamoDbStoreBuilder::build) does.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] says what a name may have in it.
+    pub fn check_name(name: &str) -> Result<(), Error> {
+        check_name(name)
+    }
+
     /// Creates the table, with on-demand billing, waits until it is active, and
     /// turns on expiry (TTL) of the rows of waiters that are gone. A table that
     /// is already there is checked and left as it is, but for the TTL.
@@ -50,7 +73,7 @@ impl DynamoDbStore {
                     key_type: role.into(),
                 })
                 .into(),
-            billing_mode: Some("PAY_PER_REQUEST".into()),
+            billing_mode: Some(ON_DEMAND.into()),
             ..CreateTableInput::default()
         };
         match self.ask(
@@ -84,15 +107,7 @@ impl DynamoDbStore {
     /// [`StoreError::TableMissing`], [`StoreError::WrongKeySchema`], or whatever
     /// kept the question from being answered.
     pub fn check_table(&self) -> Result<(), StoreError> {
-        let input = DescribeTableInput {
-            table_name: self.table.clone(),
-        };
-        let answer = self
-            .ask(REQUEST, |client| async move {
-                client.describe_table(input).await
-            })
-            .map_err(|error| explain(&self.table, error))?;
-        let table = answer.table.unwrap_or_default();
+        let table = self.describe()?;
         // A table that is being updated serves requests.
         if !matches!(table.table_status.as_deref(), Some("ACTIVE" | "UPDATING")) {
             return Err(StoreError::TableMissing {
@@ -110,7 +125,39 @@ impl DynamoDbStore {
         Ok(())
     }
 
-    fn turn_on_expiry(&self) -> Result<(), StoreError> {
+    /// Whether the table is billed by request. Otherwise it has a capacity that is
+    /// provisioned, and may throttle.
+    ///
+    /// Needs permission for `dynamodb:DescribeTable`, which locking itself does not.
+    ///
+    /// # Errors
+    /// [`StoreError::TableMissing`], or whatever kept the question from being
+    /// answered.
+    pub fn is_on_demand(&self) -> Result<bool, StoreError> {
+        let billing = self.describe()?.billing_mode_summary.unwrap_or_default();
+        Ok(billing.billing_mode.as_deref() == Some(ON_DEMAND))
+    }
+
+    /// Whether expiry (TTL) is on. [`create_table`](Self::create_table) turns it on.
+    ///
+    /// Needs permission for `dynamodb:DescribeTimeToLive`, which locking itself does
+    /// not.
+    ///
+    /// # Errors
+    /// As [`is_on_demand`](Self::is_on_demand).
+    ///
+    /// ```no_run
+    /// use dynamodb_fifo_lock::{DynamoDbStore, Expiry};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = DynamoDbStore::builder("locks").region("eu-central-1").build()?;
+    /// if store.expiry()? != Expiry::On {
+    ///     eprintln!("turn on TTL on `expires_at`, or rows of dead waiters pile up");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expiry(&self) -> Result<Expiry, StoreError> {
         let question = DescribeTimeToLiveInput {
             table_name: self.table.clone(),
         };
@@ -120,10 +167,31 @@ impl DynamoDbStore {
             })
             .map_err(|error| explain(&self.table, error))?;
         let state = answer.time_to_live_description.unwrap_or_default();
-        if matches!(
-            state.time_to_live_status.as_deref(),
-            Some("ENABLED" | "ENABLING")
-        ) {
+        Ok(
+            match (state.time_to_live_status.as_deref(), state.attribute_name) {
+                (Some("ENABLED" | "ENABLING"), Some(other)) if other != EXPIRES_AT => {
+                    Expiry::ByAnother(other)
+                }
+                (Some("ENABLED" | "ENABLING"), _) => Expiry::On,
+                _ => Expiry::Off,
+            },
+        )
+    }
+
+    fn describe(&self) -> Result<TableDescription, StoreError> {
+        let input = DescribeTableInput {
+            table_name: self.table.clone(),
+        };
+        self.ask(REQUEST, |client| async move {
+            client.describe_table(input).await
+        })
+        .map(|answer| answer.table.unwrap_or_default())
+        .map_err(|error| explain(&self.table, error))
+    }
+
+    fn turn_on_expiry(&self) -> Result<(), StoreError> {
+        // A table that expires by something else is somebody's own, and stays.
+        if self.expiry()? != Expiry::Off {
             return Ok(());
         }
         let input = UpdateTimeToLiveInput {
@@ -139,6 +207,19 @@ impl DynamoDbStore {
         .map(drop)
         .map_err(|error| explain(&self.table, error))
     }
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), Error> {
+    let sound = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if (3..=255).contains(&name.len()) && name.chars().all(sound) {
+        return Ok(());
+    }
+    Err(Error::InvalidSetting {
+        setting: "table",
+        problem: format!(
+            "{name:?} is not a table's name: 3 to 255 letters, digits and `_`, `.`, `-`"
+        ),
+    })
 }
 
 pub(super) fn key_of(table: &TableDescription) -> Vec<String> {
