@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::{ls, show};
+
 /// Distributed locks on DynamoDB: run a command under one, see who waits, repair what is broken
 #[derive(Debug, Parser)]
 #[command(name = "fifolock", version, max_term_width = 100)]
@@ -13,13 +15,13 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Which table, and how to get there.
+/// Which and how to get there.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// The table with the locks
-    #[arg(long, global = true, env = "FIFOLOCK_TABLE", default_value = "locks")]
-    pub(crate) table: String,
+    /// The table with the locks; defaults to FIFOLOCK_TABLE, else `locks`
+    #[arg(long, global = true)]
+    pub(crate) table: Option<String>,
 
     /// The table's region; defaults to AWS_REGION, AWS_DEFAULT_REGION, or the profile's
     #[arg(long, global = true)]
@@ -30,13 +32,14 @@ pub(crate) struct Connection {
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint_url: Option<String>,
 
-    /// The profile with the credentials; defaults to the usual chain: environment, AWS_PROFILE,
-    /// container, instance
+    /// The profile with the credentials and the region; defaults to the usual chain:
+    /// environment, AWS_PROFILE, container, instance
     #[arg(long, global = true)]
     pub(crate) profile: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Placeholder,
+    Show(show::Args),
+    Ls(ls::Args),
 }

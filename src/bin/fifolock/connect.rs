@@ -1,12 +1,23 @@
 //! From the command line to a store.
 
-use dynamodb_fifo_lock::{Credentials, DynamoDbStore, Error};
+use anyhow::Result;
+use dynamodb_fifo_lock::{DynamoDbStore, LockClient};
 
 use crate::args::Connection;
 
+const DEFAULT_TABLE: &str = "locks";
+
 impl Connection {
-    pub(crate) fn store(&self) -> Result<DynamoDbStore, Error> {
-        let mut builder = DynamoDbStore::builder(&self.table);
+    /// The name of the table.
+    pub(crate) fn table(&self) -> String {
+        self.table
+            .clone()
+            .or_else(|| from_environment("FIFOLOCK_TABLE"))
+            .unwrap_or_else(|| DEFAULT_TABLE.into())
+    }
+
+    pub(crate) fn store(&self) -> Result<DynamoDbStore> {
+        let mut builder = DynamoDbStore::builder(self.table());
         if let Some(region) = &self.region {
             builder = builder.region(region);
         }
@@ -14,8 +25,18 @@ impl Connection {
             builder = builder.endpoint(endpoint);
         }
         if let Some(profile) = &self.profile {
-            builder = builder.credentials(Credentials::named_profile(profile));
+            builder = builder.profile(profile);
         }
-        builder.build()
+        Ok(builder.build()?)
     }
+
+    /// A client that looks, and is never granted anything.
+    pub(crate) fn observer(&self) -> Result<LockClient> {
+        Ok(LockClient::builder().build(self.store()?)?)
+    }
+}
+
+/// Reads an environment variable; empty counts as absent.
+pub(crate) fn from_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -24,6 +24,9 @@ pub(crate) const LOST: u8 = 79;
 /// The lock was not granted in time.
 pub(crate) const TIMED_OUT: u8 = 124;
 
+/// The user ended it with Ctrl-C.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// The code for a failure.
 pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
     let mut chain = error.chain();

@@ -4,6 +4,12 @@
 mod args;
 mod connect;
 mod exit;
+mod interrupt;
+mod ls;
+mod screen;
+mod show;
+mod text;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -23,14 +29,26 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let outcome = match cli.command {
-        Command::Placeholder => Ok(exit::OK),
+    let connection = &cli.connection;
+    let outcome = match &cli.command {
+        Command::Show(args) => show::run(connection, args),
+        Command::Ls(args) => ls::run(connection, args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(exit::FAILED),
         Err(error) => {
-            eprintln!("fifolock: {error:#}");
+            // A store's error may quote what stands in the table.
+            eprintln!("fifolock: {}", text::printable(&format!("{error:#}")));
             ExitCode::from(exit::code_of(&error))
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error
+        .downcast_ref::<std::io::Error>()
+        .map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
 }

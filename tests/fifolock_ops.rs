@@ -1,0 +1,12 @@
+//! The command `fifolock`, as a person or a script meets it: all of it but `run`.
+#![cfg(unix)]
+
+mod common;
+
+#[path = "fifolock_ops/command.rs"]
+mod command;
+
+#[path = "fifolock_ops/looking.rs"]
+mod looking;
+#[path = "fifolock_ops/watching.rs"]
+mod watching;
