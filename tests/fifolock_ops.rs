@@ -6,6 +6,8 @@ mod common;
 #[path = "fifolock_ops/command.rs"]
 mod command;
 
+#[path = "fifolock_ops/breaking.rs"]
+mod breaking;
 #[path = "fifolock_ops/looking.rs"]
 mod looking;
 #[path = "fifolock_ops/watching.rs"]

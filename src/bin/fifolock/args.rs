@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{ls, show};
+use crate::{break_lock, ls, show};
 
 /// Distributed locks on DynamoDB: run a command under one, see who waits, repair what is broken
 #[derive(Debug, Parser)]
@@ -42,4 +42,5 @@ pub(crate) struct Connection {
 pub(crate) enum Command {
     Show(show::Args),
     Ls(ls::Args),
+    Break(break_lock::Args),
 }

@@ -2,6 +2,7 @@
 //! and repair them.
 
 mod args;
+mod break_lock;
 mod connect;
 mod exit;
 mod interrupt;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Show(args) => show::run(connection, args),
         Command::Ls(args) => ls::run(connection, args),
+        Command::Break(args) => break_lock::run(connection, args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
