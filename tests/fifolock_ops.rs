@@ -8,7 +8,11 @@ mod command;
 
 #[path = "fifolock_ops/breaking.rs"]
 mod breaking;
+#[path = "fifolock_ops/doctor.rs"]
+mod doctor;
 #[path = "fifolock_ops/looking.rs"]
 mod looking;
+#[path = "fifolock_ops/setting_up.rs"]
+mod setting_up;
 #[path = "fifolock_ops/watching.rs"]
 mod watching;

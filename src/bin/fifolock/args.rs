@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{break_lock, ls, show};
+use crate::{break_lock, doctor, ls, policy, shell, show, table};
 
 /// Distributed locks on DynamoDB: run a command under one, see who waits, repair what is broken
 #[derive(Debug, Parser)]
@@ -15,7 +15,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Which and how to get there.
+/// Which table, and how to get there.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
@@ -43,4 +43,10 @@ pub(crate) enum Command {
     Show(show::Args),
     Ls(ls::Args),
     Break(break_lock::Args),
+    Table(table::Args),
+    Doctor(doctor::Args),
+    Iam(policy::IamArgs),
+    Terraform(policy::TerraformArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }

@@ -4,11 +4,15 @@
 mod args;
 mod break_lock;
 mod connect;
+mod doctor;
 mod exit;
 mod interrupt;
 mod ls;
+mod policy;
 mod screen;
+mod shell;
 mod show;
+mod table;
 mod text;
 mod watch;
 
@@ -35,6 +39,12 @@ fn main() -> ExitCode {
         Command::Show(args) => show::run(connection, args),
         Command::Ls(args) => ls::run(connection, args),
         Command::Break(args) => break_lock::run(connection, args),
+        Command::Table(args) => table::run(connection, args),
+        Command::Doctor(args) => doctor::run(connection, args),
+        Command::Iam(args) => policy::iam(connection, args),
+        Command::Terraform(_) => policy::terraform(connection),
+        Command::Completions(args) => shell::completions(args),
+        Command::Man(args) => shell::man(args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
