@@ -8,6 +8,8 @@ mod command;
 
 #[path = "fifolock_ops/breaking.rs"]
 mod breaking;
+#[path = "fifolock_ops/demo.rs"]
+mod demo;
 #[path = "fifolock_ops/doctor.rs"]
 mod doctor;
 #[path = "fifolock_ops/looking.rs"]

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{break_lock, doctor, ls, policy, shell, show, table};
+use crate::{break_lock, demo, doctor, ls, policy, shell, show, table};
 
 /// Distributed locks on DynamoDB: run a command under one, see who waits, repair what is broken
 #[derive(Debug, Parser)]
@@ -47,6 +47,7 @@ pub(crate) enum Command {
     Doctor(doctor::Args),
     Iam(policy::IamArgs),
     Terraform(policy::TerraformArgs),
+    Demo(demo::Args),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }

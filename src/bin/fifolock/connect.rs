@@ -16,6 +16,11 @@ impl Connection {
             .unwrap_or_else(|| DEFAULT_TABLE.into())
     }
 
+    /// Whether the command line itself says where the locks are.
+    pub(crate) fn is_explicit(&self) -> bool {
+        self.table.is_some() || self.endpoint_url.is_some()
+    }
+
     pub(crate) fn store(&self) -> Result<DynamoDbStore> {
         let mut builder = DynamoDbStore::builder(self.table());
         if let Some(region) = &self.region {

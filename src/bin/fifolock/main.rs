@@ -4,6 +4,7 @@
 mod args;
 mod break_lock;
 mod connect;
+mod demo;
 mod doctor;
 mod exit;
 mod interrupt;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(connection, args),
         Command::Iam(args) => policy::iam(connection, args),
         Command::Terraform(_) => policy::terraform(connection),
+        Command::Demo(args) => demo::run(connection, args),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(args),
     };
