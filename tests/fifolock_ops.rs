@@ -10,6 +10,9 @@ mod command;
 mod breaking;
 #[path = "fifolock_ops/demo.rs"]
 mod demo;
+#[cfg(feature = "dev")]
+#[path = "fifolock_ops/dev.rs"]
+mod dev;
 #[path = "fifolock_ops/doctor.rs"]
 mod doctor;
 #[path = "fifolock_ops/looking.rs"]

@@ -1,5 +1,8 @@
 //! The command line.
 
+#[cfg(feature = "dev")]
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::{break_lock, demo, doctor, ls, policy, shell, show, table};
@@ -36,6 +39,19 @@ pub(crate) struct Connection {
     /// environment, AWS_PROFILE, container, instance
     #[arg(long, global = true)]
     pub(crate) profile: Option<String>,
+
+    /// Keep the locks in a file on this machine instead of DynamoDB, to try things out;
+    /// defaults to ~/.fifolock-dev.sqlite
+    #[cfg(feature = "dev")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        conflicts_with_all = ["region", "endpoint_url", "profile"],
+    )]
+    pub(crate) dev: Option<Option<PathBuf>>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -18,10 +18,18 @@ impl Connection {
 
     /// Whether the command line itself says where the locks are.
     pub(crate) fn is_explicit(&self) -> bool {
+        #[cfg(feature = "dev")]
+        if self.dev.is_some() {
+            return true;
+        }
         self.table.is_some() || self.endpoint_url.is_some()
     }
 
     pub(crate) fn store(&self) -> Result<DynamoDbStore> {
+        #[cfg(feature = "dev")]
+        if let Some(file) = &self.dev {
+            return crate::dev::store(file.as_deref(), &self.table());
+        }
         let mut builder = DynamoDbStore::builder(self.table());
         if let Some(region) = &self.region {
             builder = builder.region(region);

@@ -5,6 +5,8 @@ mod args;
 mod break_lock;
 mod connect;
 mod demo;
+#[cfg(feature = "dev")]
+mod dev;
 mod doctor;
 mod exit;
 mod interrupt;
