@@ -66,4 +66,6 @@ pub(crate) enum Command {
     Demo(demo::Args),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
+    #[cfg(unix)]
+    Run(crate::run::Args),
 }

@@ -23,6 +23,10 @@ pub(crate) const UNFIT: u8 = 78;
 pub(crate) const LOST: u8 = 79;
 /// The lock was not granted in time.
 pub(crate) const TIMED_OUT: u8 = 124;
+/// The command to run under the lock cannot be run.
+pub(crate) const CANNOT_RUN: u8 = 126;
+/// There is no such command.
+pub(crate) const NOT_FOUND: u8 = 127;
 
 /// The user ended it with Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;

@@ -18,6 +18,8 @@ mod show;
 mod table;
 mod text;
 mod watch;
+#[cfg(unix)]
+mod run;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(connection, args),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(args),
+        #[cfg(unix)]
+        Command::Run(args) => run::run(connection, args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

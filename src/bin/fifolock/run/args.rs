@@ -1,0 +1,149 @@
+//! What `fifolock run` is asked for.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use dynamodb_fifo_lock::Error;
+use humantime::{format_duration, parse_duration};
+
+/// Less leaves no time to stop a command before its lease ends.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+
+const LONG_ABOUT: &str = "\
+Run a command while holding a lock
+
+Waits in the queue, first come, first served; runs CMD while a heartbeat keeps the lock; releases it when \
+CMD ends. CMD finds the lock's name in FIFOLOCK_NAME, the fencing token of this turn in FIFOLOCK_TOKEN, \
+and who holds in FIFOLOCK_OWNER. Standard input, output and error are passed on to it.";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  that of CMD; 128+n if signal n ended it, or the wait
+  64   the command line makes no sense; nothing was sent
+  69   the store cannot be reached
+  75   --try, and the lock is busy
+  77   the store denies access
+  78   the table is missing or unfit
+  79   the lock was lost while CMD ran; if it still ran, it was stopped
+  124  the lock was not granted within --timeout
+  126  CMD cannot be run
+  127  CMD was not found
+  1    anything else that failed";
+
+const HOW_IT_RUNS: &str = "\
+How CMD runs:
+
+It has a process group of its own, and the terminal. HUP, INT, QUIT, TERM, USR1, USR2, WINCH, TSTP and \
+CONT sent to fifolock are passed to the whole group, but for those that fifolock was started to ignore.
+
+If no renewal gets through, the group is sent TERM when a quarter of the lease is left. It is sent KILL \
+when --kill-after has passed or an eighth of the lease is left, or CMD has ended: so it is dead before \
+anybody else can hold the lock. If the table says that the lock has moved on, TERM is sent at once, and \
+KILL after --kill-after.
+
+What CMD leaves running when it ends by itself runs on, without the lock. So does a process that left the \
+group, and so does CMD if fifolock is killed with KILL. Only a resource that checks FIFOLOCK_TOKEN is safe \
+from those.
+
+Ctrl-Z stops CMD and fifolock, heartbeat included. `fg` continues them, or ends CMD if the lease is over \
+by then. A CMD that is stopped by other means keeps the lock.";
+
+#[derive(clap::Args, Debug)]
+#[command(
+    about = "Run a command while holding a lock",
+    long_about = LONG_ABOUT,
+    after_help = EXIT_CODES,
+    after_long_help = format!("{EXIT_CODES}\n\n{HOW_IT_RUNS}"),
+)]
+pub(crate) struct Args {
+    /// The lock
+    pub(super) name: String,
+
+    /// Give up if the lock is not granted within this time, such as 90s or "1h 30m"
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "once")]
+    pub(super) timeout: Option<Duration>,
+
+    /// How long the lock stays held after the last renewal that got through, 1s to 1day: whoever
+    /// dies holding it delays the others by this
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "20s")]
+    pub(super) lease: Duration,
+
+    /// Wait for the lock (the default)
+    #[arg(long, conflicts_with = "once")]
+    wait: bool,
+
+    /// Do not wait if the lock is busy
+    #[arg(long = "try")]
+    pub(super) once: bool,
+
+    /// How long CMD may take between TERM and KILL if it has to be stopped; at most, and by
+    /// default, an eighth of the lease
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    kill_after: Option<Duration>,
+
+    /// Who this is, for people who ask who holds the lock; defaults to host/process id
+    #[arg(long, value_name = "TEXT")]
+    owner: Option<String>,
+
+    /// Say nothing unless something fails
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(super) command: Vec<OsString>,
+}
+
+impl Args {
+    /// Refuses what the library cannot, or would refuse in its own words.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self
+            .command
+            .first()
+            .is_none_or(|program| program.is_empty())
+        {
+            return Err(wrong("CMD", "give a command to run".into()));
+        }
+        if self.lease < SHORTEST_LEASE {
+            let least = format_duration(SHORTEST_LEASE);
+            return Err(wrong(
+                "--lease",
+                format!("a command cannot be stopped in time if it is under {least}"),
+            ));
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            return Err(wrong("--timeout", "zero never waits; use --try".into()));
+        }
+        match self.kill_after {
+            Some(asked) if asked > self.longest_kill_after() => Err(wrong(
+                "--kill-after",
+                format!(
+                    "{} is more than an eighth of the lease; use --lease {} or longer",
+                    format_duration(asked),
+                    format_duration(asked.saturating_mul(8)),
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn kill_after(&self) -> Duration {
+        self.kill_after.unwrap_or(self.longest_kill_after())
+    }
+
+    fn longest_kill_after(&self) -> Duration {
+        self.lease / 8
+    }
+
+    pub(super) fn owner(&self) -> String {
+        self.owner.clone().unwrap_or_else(|| {
+            let system = rustix::system::uname();
+            let host = system.nodename().to_string_lossy();
+            format!("{host}/{}", std::process::id())
+        })
+    }
+}
+
+fn wrong(setting: &'static str, problem: String) -> Error {
+    Error::InvalidSetting { setting, problem }
+}

@@ -1,0 +1,125 @@
+//! `fifolock run`: a command under a lock.
+
+mod args;
+mod child;
+mod danger;
+mod lookout;
+mod news;
+mod progress;
+mod signals;
+mod supervise;
+mod terminal;
+mod wait;
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+use dynamodb_fifo_lock::{Error, LockClient, LockGuard, LockName, LockStore};
+
+use crate::args::Connection;
+use crate::exit;
+
+pub(crate) use args::Args;
+use child::Child;
+use lookout::Lookout;
+use news::News;
+use progress::Progress;
+use signals::Signals;
+use supervise::{Ending, Supervision};
+use wait::{Outcome, Patience, Wait};
+
+/// No request of a client takes longer, nor than a quarter of its lease.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3);
+
+pub(crate) fn run(connection: &Connection, args: &Args) -> anyhow::Result<u8> {
+    args.check()?;
+    let lock = LockName::new(&args.name).map_err(Error::from)?;
+    let request_timeout = LONGEST_REQUEST.min(args.lease / 4);
+    let (tell, news) = unbounded();
+    let store: Arc<dyn LockStore> = Arc::new(connection.store()?);
+    let client = LockClient::builder()
+        .lease(args.lease)
+        .request_timeout(request_timeout)
+        .owner(args.owner())
+        .observer(news::reporter(tell))
+        .build(Arc::clone(&store))?;
+    let signals = Signals::catch()?;
+
+    let mut progress = Progress::new(&lock, args.quiet);
+    let lookout = match progress.is_watched() {
+        true => Lookout::start(store, lock.clone(), request_timeout),
+        false => None,
+    };
+    let wait = Wait {
+        client: &client,
+        lock: &args.name,
+        patience: match args.once {
+            true => Patience::Try,
+            false => Patience::Queue(args.timeout),
+        },
+        signals: &signals.received,
+        news: &news,
+        lookout,
+        farewell: request_timeout,
+    };
+    let guard = match wait.run(&mut progress)? {
+        Outcome::Granted(guard) => guard,
+        Outcome::Busy => {
+            progress.busy();
+            return Ok(exit::BUSY);
+        }
+        Outcome::Signalled(signal) => return Ok(signals::code_of(signal.as_raw())),
+    };
+    progress.granted(guard.fencing_token());
+    drop(progress);
+    let code = run_under(&guard, args, &signals, &news)?;
+    Ok(release(guard, code))
+}
+
+/// Runs the command; returns its exit code, or that of the loss.
+fn run_under(
+    guard: &LockGuard,
+    args: &Args,
+    signals: &Signals,
+    news: &Receiver<News>,
+) -> anyhow::Result<u8> {
+    signals.catch_stops()?;
+    let environment = [
+        ("FIFOLOCK_NAME", args.name.clone()),
+        ("FIFOLOCK_TOKEN", guard.fencing_token().to_string()),
+        ("FIFOLOCK_OWNER", args.owner()),
+    ];
+    let child = match Child::start(&args.command, environment) {
+        Ok(child) => child,
+        Err(error) => {
+            let program = args.command[0].to_string_lossy();
+            eprintln!("fifolock: cannot run {program:?}: {error}");
+            return Ok(match error.kind() {
+                ErrorKind::NotFound => exit::NOT_FOUND,
+                _ => exit::CANNOT_RUN,
+            });
+        }
+    };
+    let supervision = Supervision::new(&child, guard, &signals.received, news, args.kill_after());
+    Ok(match supervision.run() {
+        Ending::ByItself(code) => code,
+        Ending::Lost => exit::LOST,
+    })
+}
+
+/// Releases the lock; returns the exit code after all.
+fn release(guard: LockGuard, code: u8) -> u8 {
+    match guard.release() {
+        Ok(()) => code,
+        Err(error) => {
+            eprintln!("fifolock: {error}");
+            match error {
+                // The command ran to its end, but not alone.
+                Error::Lost { .. } => exit::LOST,
+                _ => code,
+            }
+        }
+    }
+}
