@@ -1,0 +1,171 @@
+//! Exit codes, and what is passed through.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::common::proxy::{Fault, Proxy};
+use crate::common::{Table, embedded_table, quick, tables, unique};
+use crate::job::{Job, environment};
+
+#[test]
+fn the_code_of_the_command_is_passed_on() {
+    for table in tables() {
+        let lock = unique("codes");
+        let cases: [(&[&str], i32); 7] = [
+            (&["true"], 0),
+            (&["sh", "-c", "exit 7"], 7),
+            (&["sh", "-c", "exit 255"], 255),
+            (&["sh", "-c", "kill -9 $$"], 137),
+            (&["sh", "-c", "kill -TERM $$"], 143),
+            (&["no-such-command"], 127),
+            (&["/"], 126),
+        ];
+        for (command, code) in cases {
+            let arguments = [&[lock.as_str(), "--"], command].concat();
+            let mut job = Job::run(&table, &arguments);
+            assert_eq!(
+                job.code(),
+                code,
+                "{command:?} {}: {}",
+                table.name,
+                job.err()
+            );
+        }
+        // Also if it could not be run, the lock was given back.
+        let record = table.get(&lock);
+        assert_eq!(record["issued"], record["served"]);
+    }
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_sends_nothing() {
+    let table = embedded_table();
+    let proxy = Proxy::before(&table.endpoint, |_| Fault::None);
+    let cases: [&[&str]; 13] = [
+        &["x"],
+        &["x", "--"],
+        &["x", "--", ""],
+        &["", "--", "true"],
+        &["two\nlines", "--", "true"],
+        &["x", "--try", "--timeout", "1s", "--", "true"],
+        &["x", "--try", "--wait", "--", "true"],
+        &["x", "--timeout", "0s", "--", "true"],
+        &["x", "--timeout", "soon", "--", "true"],
+        &["x", "--lease", "900ms", "--", "true"],
+        &["x", "--lease", "2days", "--", "true"],
+        &["x", "--lease", "8s", "--kill-after", "1001ms", "--", "true"],
+        &["x", "--owner", "", "--", "true"],
+    ];
+    for arguments in cases {
+        let mut job = Job::run_at(&proxy.endpoint, &table, arguments);
+        assert_eq!(job.code(), 64, "{arguments:?}: {}", job.err());
+        assert!(!job.err().is_empty(), "{arguments:?}");
+    }
+    assert_eq!(proxy.take_operations(), Vec::<String>::new());
+}
+
+#[test]
+fn busy_and_too_late_have_codes_of_their_own() {
+    for table in tables() {
+        let lock = unique("busy");
+        let client = quick().build(table.store()).unwrap();
+        let guard = client.acquire(&lock).unwrap();
+        let mut job = Job::run(&table, &["--try", &lock, "--", "echo", "ran"]);
+        assert_eq!((job.code(), job.out().as_str()), (75, ""));
+        assert!(job.err().contains("is busy"), "{}", job.err());
+        let mut job = Job::run(&table, &["--try", "-q", &lock, "--", "echo", "ran"]);
+        assert_eq!((job.code(), job.err().as_str()), (75, ""));
+        let mut job = Job::run(&table, &["--timeout", "300ms", &lock, "--", "echo", "ran"]);
+        assert_eq!((job.code(), job.out().as_str()), (124, ""));
+        guard.release().unwrap();
+        let mut job = Job::run(&table, &["--try", &lock, "--", "echo", "ran"]);
+        assert_eq!((job.code(), job.out().as_str()), (0, "ran\n"));
+    }
+}
+
+#[test]
+fn a_table_that_is_missing_or_forbidden_has_a_code() {
+    for table in tables() {
+        let missing = Table {
+            table: unique("missing"),
+            ..table.clone()
+        };
+        assert_eq!(Job::run(&missing, &["x", "--", "true"]).code(), 78);
+    }
+    let table = embedded_table();
+    let denial = r#"{"__type":"com.amazon.coral.service#AccessDeniedException","message":"no"}"#;
+    let proxy = Proxy::before(&table.endpoint, move |_| Fault::Instead(400, denial));
+    let mut job = Job::run_at(&proxy.endpoint, &table, &["x", "--", "true"]);
+    assert_eq!(job.code(), 77, "{}", job.err());
+}
+
+/// The library goes on for its outage limit, 30 s.
+#[test]
+fn a_store_that_cannot_be_reached_has_a_code() {
+    let table = embedded_table();
+    let nobody = "http://127.0.0.1:9";
+    let began = Instant::now();
+    let mut waits = Job::run_at(nobody, &table, &["x", "--", "true"]);
+    let mut tries = Job::run_at(nobody, &table, &["x", "--try", "--", "true"]);
+    assert_eq!(tries.code(), 69, "{}", tries.err());
+    assert_eq!(waits.code(), 69, "{}", waits.err());
+    assert!(began.elapsed() > Duration::from_secs(25));
+    assert!(waits.err().contains("trying again"), "{}", waits.err());
+}
+
+#[test]
+fn the_command_knows_its_lock() {
+    for table in tables() {
+        let lock = unique("environment");
+        let say = "echo $FIFOLOCK_NAME $FIFOLOCK_OWNER $FIFOLOCK_TOKEN";
+        let mut tokens = Vec::new();
+        for _ in 0..2 {
+            let arguments = ["--owner", "ci-7", &lock, "--", "sh", "-c", say];
+            let mut job = Job::run(&table, &arguments);
+            assert_eq!(job.code(), 0, "{}", job.err());
+            let out = job.out();
+            let token = out.trim_end().strip_prefix(&format!("{lock} ci-7 "));
+            tokens.push(token.unwrap().parse::<u64>().unwrap());
+        }
+        assert!(tokens[0] < tokens[1], "{tokens:?}");
+        let served = table.get(&lock)["served"]["N"].clone();
+        assert_eq!(served, tokens[1].to_string());
+    }
+}
+
+#[test]
+fn input_and_output_are_the_commands_own() {
+    let table = embedded_table();
+    let input: Vec<u8> = (0..200_000u32)
+        .map(|byte| b'a' + (byte % 26) as u8)
+        .collect();
+    let mut job = Job::run(&table, &[&unique("pipe"), "--", "cat"]);
+    job.feed(&input);
+    assert_eq!(job.code(), 0);
+    assert!(job.out().as_bytes() == input, "passed on as it is");
+    let log = job.err();
+    assert!(log.contains("granted, token "), "{log}");
+    assert!(
+        !log.contains(char::is_control) || !log.contains('\x1b'),
+        "{log:?}"
+    );
+    let mut job = Job::run(&table, &["--quiet", &unique("pipe"), "--", "true"]);
+    assert_eq!((job.code(), job.err().as_str()), (0, ""));
+}
+
+/// What `nohup` is for.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_signal_that_is_ignored_stays_ignored() {
+    let table = embedded_table();
+    let mut shell = Command::new("sh");
+    shell
+        .args([
+            "-c",
+            "trap '' HUP; exec \"$0\" run \"$1\" -- sh -c 'kill -HUP $$ $PPID; echo alive'",
+        ])
+        .args([env!("CARGO_BIN_EXE_fifolock"), &unique("nohup")])
+        .envs(environment(&table.endpoint, &table));
+    let mut job = Job::start(shell, &table.endpoint, &table);
+    assert_eq!((job.code(), job.out().as_str()), (0, "alive\n"));
+}
