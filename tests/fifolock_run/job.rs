@@ -20,6 +20,18 @@ pub(crate) fn environment(endpoint: &str, table: &Table) -> Vec<(&'static str, S
     ]
 }
 
+/// `fifolock`, with no signal ignored: whoever runs the tests in the background has some
+/// that are.
+pub(crate) fn fifolock() -> Command {
+    let binary = env!("CARGO_BIN_EXE_fifolock");
+    if cfg!(target_os = "linux") {
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT,QUIT,TERM", binary]);
+        return command;
+    }
+    Command::new(binary)
+}
+
 /// A folder that goes away with the test.
 pub(crate) struct Scratch(PathBuf);
 
@@ -60,7 +72,7 @@ impl Job {
 
     /// The same, through something before the server.
     pub(crate) fn run_at(endpoint: &str, table: &Table, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fifolock"));
+        let mut command = fifolock();
         command.arg("run").args(arguments);
         Self::start(command, endpoint, table)
     }

@@ -35,7 +35,7 @@ fn a_command_that_cannot_be_renewed_is_dead_before_the_next_one_holds() {
         let (proxy, _open) = black_hole(&table.endpoint, &hangs);
         let folder = scratch.path("");
         let folder = folder.to_str().unwrap();
-        let command = ["--lease", "4s", &lock, "--", "sh", "-c", STUBBORN, folder];
+        let command = ["--lease", "4s", &lock, "--", "bash", "-c", STUBBORN, folder];
         let mut cut_off = Job::run_at(&proxy.endpoint, &table, &command);
         for name in ["parent", "child"] {
             wait_for("beats", || !text(&scratch.path(name)).is_empty());
@@ -73,7 +73,7 @@ fn a_command_that_ends_when_asked_is_not_killed() {
     let (proxy, _open) = black_hole(&table.endpoint, &hangs);
     let script = r#"trap "echo tidied up; exit 0" TERM; echo up; while :; do sleep 0.02; done"#;
     let lock = unique("tidy");
-    let arguments = ["--lease", "4s", &lock, "--", "sh", "-c", script];
+    let arguments = ["--lease", "4s", &lock, "--", "bash", "-c", script];
     let mut job = Job::run_at(&proxy.endpoint, &table, &arguments);
     job.prints("up");
     hangs.store(true, Ordering::Relaxed);
@@ -100,7 +100,7 @@ fn a_command_whose_lock_is_taken_away_is_asked_to_end_and_then_killed() {
         let folder = scratch.path("");
         let folder = folder.to_str().unwrap();
         let command = ["--lease", "4s", "--kill-after", "200ms", &lock];
-        let command = [&command[..], &["--", "sh", "-c", STUBBORN, folder]].concat();
+        let command = [&command[..], &["--", "bash", "-c", STUBBORN, folder]].concat();
         let mut job = Job::run(&table, &command);
         wait_for("beats", || !text(&scratch.path("child")).is_empty());
         take_away(&table, &lock);
@@ -153,7 +153,7 @@ fn what_a_command_leaves_behind_lives_on() {
     let script = r#"(while [ ! -e "$0" ]; do sleep 0.02; done; echo here > "$1") & exit 3"#;
     let arguments = [go.to_str().unwrap(), late.to_str().unwrap()];
     let lock = unique("left");
-    let command = [&[lock.as_str(), "--", "sh", "-c", script], &arguments[..]].concat();
+    let command = [&[lock.as_str(), "--", "bash", "-c", script], &arguments[..]].concat();
     assert_eq!(Job::run(&table, &command).code(), 3);
     std::fs::write(&go, "").unwrap();
     wait_for("the straggler", || text(&late) == "here\n");

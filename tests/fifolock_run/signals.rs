@@ -10,6 +10,8 @@ use crate::common::proxy::{Fault, Proxy};
 use crate::common::{embedded_table, quick, tables, unique};
 use crate::job::Job;
 
+// Scripts with traps are bash's: dash forgets a signal that meets it while it forks.
+
 const FAMILY: &str = r#"
     (trap "echo grandchild; exit" TERM; echo born; while :; do sleep 0.02; done) &
     trap "wait; echo child; exit 17" TERM
@@ -20,7 +22,7 @@ const FAMILY: &str = r#"
 #[test]
 fn term_reaches_the_command_and_its_children() {
     for table in tables() {
-        let mut job = Job::run(&table, &[&unique("family"), "--", "sh", "-c", FAMILY]);
+        let mut job = Job::run(&table, &[&unique("family"), "--", "bash", "-c", FAMILY]);
         job.prints("born\nborn\n");
         job.send(Signal::TERM);
         assert_eq!(job.code(), 17, "{}", job.err());
@@ -38,7 +40,7 @@ fn a_command_that_a_signal_ends_shows_it() {
         (Signal::USR1, 138),
     ] {
         let lock = unique("ended");
-        let mut job = Job::run(&table, &[&lock, "--", "sh", "-c", "echo up; sleep 60"]);
+        let mut job = Job::run(&table, &[&lock, "--", "sh", "-c", "echo up; exec sleep 60"]);
         job.prints("up");
         job.send(signal);
         assert_eq!(job.code(), code, "{}", job.err());
@@ -56,7 +58,7 @@ fn signals_of_all_kinds_are_passed_on() {
         while :; do sleep 0.02; done
     "#;
     let table = embedded_table();
-    let mut job = Job::run(&table, &[&unique("kinds"), "--", "sh", "-c", script]);
+    let mut job = Job::run(&table, &[&unique("kinds"), "--", "bash", "-c", script]);
     job.prints("up");
     for (signal, name) in [
         (Signal::HUP, "HUP"),

@@ -103,7 +103,7 @@ fn whoever_waits_sees_place_and_holder_and_a_clean_line_afterwards() {
 fn the_terminal_is_the_commands_to_read_and_to_interrupt() {
     let (table, lock) = (embedded_table(), unique("keys"));
     let script = r#"trap "echo in-trap; exit 4" INT; read line; echo got $line; while :; do sleep 0.02; done"#;
-    let mut screen = Screen::run(&table, &[&lock, "--", "sh", "-c", script]);
+    let mut screen = Screen::run(&table, &[&lock, "--", "bash", "-c", script]);
     screen.press("hello\n");
     screen.shows("got hello");
     screen.press("\x03");
@@ -191,7 +191,7 @@ fn a_command_before_a_pager_gets_the_terminal_when_it_asks() {
 fn a_command_that_is_killed_leaves_the_terminal_as_it_was() {
     let (table, lock) = (embedded_table(), unique("modes"));
     let screen = Screen::shell(&table);
-    let script = r#"sh -c 'stty -echo; trap "" TERM; echo up; while :; do sleep 0.02; done'"#;
+    let script = r#"bash -c 'stty -echo; trap "" TERM; echo up; while :; do sleep 0.02; done'"#;
     screen.press(&format!("$fifolock run --lease 2s {lock} -- {script}\n"));
     screen.shows("up\r\n");
     table.delete(&lock);
