@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::proxy::{Fault, Proxy};
 use crate::common::{Table, embedded_table, quick, tables, unique};
-use crate::job::{Job, environment};
+use crate::job::{Job, environment, fifolock};
 
 #[test]
 fn the_code_of_the_command_is_passed_on() {
@@ -151,6 +151,18 @@ fn input_and_output_are_the_commands_own() {
     );
     let mut job = Job::run(&table, &["--quiet", &unique("pipe"), "--", "true"]);
     assert_eq!((job.code(), job.err().as_str()), (0, ""));
+}
+
+#[test]
+fn nobody_has_to_read_the_log() {
+    let table = embedded_table();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut run = fifolock();
+    run.args(["run", &unique("deaf"), "--", "sh", "-c", "exit 3"])
+        .envs(environment(&table.endpoint, &table))
+        .stderr(writer);
+    assert_eq!(run.status().unwrap().code(), Some(3));
 }
 
 /// What `nohup` is for.

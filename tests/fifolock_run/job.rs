@@ -16,6 +16,7 @@ pub(crate) fn environment(endpoint: &str, table: &Table) -> Vec<(&'static str, S
         ("AWS_REGION", "us-east-1".into()),
         ("AWS_ACCESS_KEY_ID", "test".into()),
         ("AWS_SECRET_ACCESS_KEY", "test".into()),
+        ("LC_ALL", "C".into()),
         ("FIFOLOCK_TABLE", table.table.clone()),
     ]
 }

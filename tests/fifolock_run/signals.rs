@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::proxy::{Fault, Proxy};
 use crate::common::{embedded_table, quick, tables, unique};
@@ -115,6 +115,26 @@ fn a_signal_ends_the_wait_also_if_the_store_hangs() {
     assert_eq!(job.code(), 130);
     // The request time-out is 3 s, the outage limit 30 s.
     assert!(began.elapsed() < Duration::from_secs(12));
+}
+
+#[test]
+fn a_command_that_is_stopped_keeps_the_lock() {
+    let table = embedded_table();
+    let lock = unique("stopped");
+    let script = "echo $$; kill -STOP $$; echo back";
+    let arguments = ["--lease", "2s", &lock, "--", "sh", "-c", script];
+    let mut job = Job::run(&table, &arguments);
+    job.prints("\n");
+    let stopped = job.out().trim().parse().ok().and_then(Pid::from_raw);
+    let mut other = Job::run(&table, &["--timeout", "3s", &lock, "--", "true"]);
+    assert_eq!(
+        other.code(),
+        124,
+        "the lease is long over, but for the heartbeat"
+    );
+    kill_process(stopped.unwrap(), Signal::CONT).unwrap();
+    assert_eq!(job.code(), 0, "{}", job.err());
+    assert!(job.out().ends_with("back\n"));
 }
 
 /// A proxy that swallows every request while it is told to.

@@ -38,15 +38,15 @@ CONT sent to fifolock are passed to the whole group, but for those that fifolock
 
 If no renewal gets through, the group is sent TERM when a quarter of the lease is left. It is sent KILL \
 when --kill-after has passed or an eighth of the lease is left, or CMD has ended: so it is dead before \
-anybody else can hold the lock. If the table says that the lock has moved on, TERM is sent at once, and \
-KILL after --kill-after.
+anybody else can hold the lock. If a renewal, one each quarter of the lease, finds that the lock was taken \
+away, TERM is sent at once, and KILL after --kill-after.
 
 What CMD leaves running when it ends by itself runs on, without the lock. So does a process that left the \
 group, and so does CMD if fifolock is killed with KILL. Only a resource that checks FIFOLOCK_TOKEN is safe \
 from those.
 
 Ctrl-Z stops CMD and fifolock, heartbeat included. `fg` continues them, or ends CMD if the lease is over \
-by then. A CMD that is stopped by other means keeps the lock.";
+by then. A CMD that is stopped while it does not have the terminal keeps the lock.";
 
 #[derive(clap::Args, Debug)]
 #[command(

@@ -1,5 +1,6 @@
 //! The command: a process group, and what becomes of its leader.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -18,15 +19,20 @@ use crate::exit;
 /// What happened to the leader of the group.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
+    /// By this signal.
     Stopped(i32),
+    Continued,
     /// It ended, with this exit code.
     Ended(u8),
 }
 
+/// Killed, with all of its group, if it is dropped before it is buried: a panic must not
+/// leave it without the lock.
 pub(super) struct Child {
     /// The leader's process id, and the group's.
     pub(super) group: Pid,
     pub(super) changes: Receiver<Change>,
+    buried: Cell<bool>,
 }
 
 impl Child {
@@ -45,15 +51,14 @@ impl Child {
             .spawn()?;
         let group = Pid::from_child(&child);
         let (tell, changes) = unbounded();
-        let child = Self { group, changes };
-        let watcher = thread::Builder::new()
+        let child = Self {
+            group,
+            changes,
+            buried: Cell::new(false),
+        };
+        thread::Builder::new()
             .name("fifolock-child".into())
-            .spawn(move || watch(group, &tell));
-        if let Err(error) = watcher {
-            child.send(Signal::KILL);
-            child.bury();
-            return Err(error);
-        }
+            .spawn(move || watch(group, &tell))?;
         Ok(child)
     }
 
@@ -66,7 +71,17 @@ impl Child {
 
     /// Frees the id of the leader, which has ended or is about to.
     pub(super) fn bury(&self) {
+        self.buried.set(true);
         while let Err(Errno::INTR) = waitpid(Some(self.group), WaitOptions::empty()) {}
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.buried.get() {
+            self.send(Signal::KILL);
+            self.bury();
+        }
     }
 }
 
@@ -74,7 +89,8 @@ impl Child {
 /// id, which is the group's, stays its own.
 fn watch(leader: Pid, tell: &Sender<Change>) {
     let id = || WaitId::Pid(leader);
-    let peek = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+    let halts = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED;
+    let peek = halts | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     loop {
         let status = match waitid(id(), peek) {
             Ok(Some(status)) => status,
@@ -84,10 +100,14 @@ fn watch(leader: Pid, tell: &Sender<Change>) {
                 return;
             }
         };
-        if let Some(signal) = status.stopping_signal() {
-            // Else the same stop would be seen for ever.
-            let _ = waitid(id(), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG);
-            let _ = tell.send(Change::Stopped(signal));
+        let halt = match status.stopping_signal() {
+            Some(signal) => Some(Change::Stopped(signal)),
+            None => status.continued().then_some(Change::Continued),
+        };
+        if let Some(halt) = halt {
+            // Else the same would be seen for ever.
+            let _ = waitid(id(), halts | WaitIdOptions::NOHANG);
+            let _ = tell.send(halt);
             continue;
         }
         let by_signal = status.terminating_signal().map(signals::code_of);

@@ -25,7 +25,7 @@ pub(crate) use args::Args;
 use child::Child;
 use lookout::Lookout;
 use news::News;
-use progress::Progress;
+use progress::{Progress, say};
 use signals::Signals;
 use supervise::{Ending, Supervision};
 use wait::{Outcome, Patience, Wait};
@@ -95,7 +95,7 @@ fn run_under(
         Ok(child) => child,
         Err(error) => {
             let program = args.command[0].to_string_lossy();
-            eprintln!("fifolock: cannot run {program:?}: {error}");
+            say(&format!("cannot run {program:?}: {error}"));
             return Ok(match error.kind() {
                 ErrorKind::NotFound => exit::NOT_FOUND,
                 _ => exit::CANNOT_RUN,
@@ -114,7 +114,7 @@ fn release(guard: LockGuard, code: u8) -> u8 {
     match guard.release() {
         Ok(()) => code,
         Err(error) => {
-            eprintln!("fifolock: {error}");
+            say(&error.to_string());
             match error {
                 // The command ran to its end, but not alone.
                 Error::Lost { .. } => exit::LOST,

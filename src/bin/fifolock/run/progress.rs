@@ -1,6 +1,6 @@
 //! What somebody who waits is shown: a line that is redrawn, or lines of a log.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dynamodb_fifo_lock::record::{Holder, LockRecord};
@@ -105,10 +105,10 @@ impl Progress {
     }
 
     pub(super) fn busy(&mut self) {
-        let words = format!("fifolock: {} is busy", self.lock);
+        let words = format!("{} is busy", self.lock);
         match &self.face {
-            Face::Line(line) => line.suspend(|| eprintln!("{words}")),
-            Face::Log { .. } => eprintln!("{words}"),
+            Face::Line(line) => line.suspend(|| say(&words)),
+            Face::Log { .. } => say(&words),
             Face::None => {}
         }
     }
@@ -151,7 +151,7 @@ impl Progress {
         let soon = last.is_some_and(|last| last.elapsed() < LOG_PAUSE);
         if important || !soon {
             *last = Some(Instant::now());
-            eprintln!("fifolock: {}: {}", self.lock, tame(words));
+            say(&format!("{}: {words}", self.lock));
         }
     }
 }
@@ -168,6 +168,11 @@ fn line() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {wide_msg}");
     ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+/// Writes a line for people. That nobody reads it is no reason to fail.
+pub(super) fn say(words: &str) {
+    let _ = writeln!(io::stderr(), "fifolock: {}", tame(words));
 }
 
 /// Without what would move the cursor: others choose these words.

@@ -10,6 +10,7 @@ use rustix::process::{Signal, getpid, getsid, kill_current_process_group, kill_p
 use super::child::{Change, Child};
 use super::danger::{Danger, Standing, Verdict};
 use super::news::News;
+use super::progress::say;
 use super::terminal::Terminal;
 
 /// Stops that mean the terminal.
@@ -71,6 +72,7 @@ impl<'a> Supervision<'a> {
             select! {
                 recv(self.child.changes) -> change => match change {
                     Ok(Change::Stopped(signal)) => self.stopped_by(signal),
+                    Ok(Change::Continued) => self.stopped = false,
                     Ok(Change::Ended(code)) => return self.ended(code),
                     Err(_) => return self.ended(u8::MAX),
                 },
@@ -122,7 +124,7 @@ impl<'a> Supervision<'a> {
             Some(trouble) => format!(" ({trouble})"),
             None => String::new(),
         };
-        eprintln!("fifolock: {lock}: {why}{trouble}; {what} the command");
+        say(&format!("{lock}: {why}{trouble}; {what} the command"));
     }
 
     /// Continues a command that was to be continued, unless it would have to end soon:
@@ -132,7 +134,6 @@ impl<'a> Supervision<'a> {
             return;
         }
         self.wake = false;
-        self.stopped = false;
         self.child.send(Signal::CONT);
     }
 
