@@ -165,19 +165,27 @@ fn nobody_has_to_read_the_log() {
     assert_eq!(run.status().unwrap().code(), Some(3));
 }
 
+/// `fifolock run`, with `signal` ignored from the beginning.
+#[cfg(target_os = "linux")]
+fn ignoring(signal: &str, command: &str) -> Job {
+    let table = embedded_table();
+    let mut env = Command::new("env");
+    env.arg(format!("--ignore-signal={signal}"))
+        .args([env!("CARGO_BIN_EXE_fifolock"), "run", &unique("ignoring")])
+        .args(["--", "sh", "-c", command]);
+    Job::start(env, &table.endpoint, &table)
+}
+
 /// What `nohup` is for.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_signal_that_is_ignored_stays_ignored() {
-    let table = embedded_table();
-    let mut shell = Command::new("sh");
-    shell
-        .args([
-            "-c",
-            "trap '' HUP; exec \"$0\" run \"$1\" -- sh -c 'kill -HUP $$ $PPID; echo alive'",
-        ])
-        .args([env!("CARGO_BIN_EXE_fifolock"), &unique("nohup")])
-        .envs(environment(&table.endpoint, &table));
-    let mut job = Job::start(shell, &table.endpoint, &table);
+    let mut job = ignoring("HUP", "kill -HUP $$ $PPID; echo alive");
     assert_eq!((job.code(), job.out().as_str()), (0, "alive\n"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_code_is_known_also_to_who_ignores_its_children() {
+    assert_eq!(ignoring("CHLD", "exit 5").code(), 5);
 }
