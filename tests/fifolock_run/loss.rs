@@ -20,7 +20,7 @@ const STUBBORN: &str = r#"
 "#;
 
 /// The last stamp in a file.
-fn last_stamp(path: &Path) -> u64 {
+pub(crate) fn last_stamp(path: &Path) -> u64 {
     // The last line may be cut short: its writer was killed.
     let stamps = text(path);
     let whole = stamps.rsplit_once('\n').map_or("", |(whole, _)| whole);

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use pty_process::blocking::{Command, Pty};
 
 use crate::common::{Table, embedded_table, quick, unique, wait_for};
-use crate::job::{Job, Scratch, environment};
+use crate::job::{Job, Scratch, environment, text};
+use crate::loss::last_stamp;
 
 const FIFOLOCK: &str = env!("CARGO_BIN_EXE_fifolock");
 
@@ -172,6 +173,37 @@ fn a_job_that_was_stopped_for_too_long_is_ended() {
         "{}",
         screen.shown()
     );
+}
+
+/// Has a child that does not mind Ctrl-Z, and writes down when it runs.
+const RESTLESS: &str = r#"
+    (trap "" TSTP; while :; do date +%s%N >> "$1"; sleep 0.01; done) &
+    echo up
+    wait
+"#;
+
+#[test]
+fn nobody_of_a_stopped_job_runs_on_without_the_lock() {
+    let (table, lock, scratch) = (embedded_table(), unique("restless"), Scratch::new());
+    let (script, beats) = (scratch.path("script"), scratch.path("beats"));
+    std::fs::write(&script, RESTLESS).unwrap();
+    let screen = Screen::shell(&table);
+    screen.press(&format!(
+        "$fifolock run --lease 2s {lock} -- bash {} {}\n",
+        script.display(),
+        beats.display()
+    ));
+    screen.shows("up\r\n");
+    wait_for("beats", || !text(&beats).is_empty());
+    screen.press("\x1a");
+    screen.shows("Stopped");
+    let mut next = Job::run(&table, &[&lock, "--", "sh", "-c", "date +%s%N; sleep 0.5"]);
+    assert_eq!(next.code(), 0, "{}", next.err());
+    screen.press("fg\n");
+    screen.press("echo code-$?\n");
+    screen.shows("code-79");
+    let taken: u64 = next.out().trim().parse().unwrap();
+    assert!(last_stamp(&beats) < taken);
 }
 
 #[test]

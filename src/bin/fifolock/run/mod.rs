@@ -91,6 +91,7 @@ fn run_under(
         ("FIFOLOCK_TOKEN", guard.fencing_token().to_string()),
         ("FIFOLOCK_OWNER", args.owner()),
     ];
+    guard.ensure_held()?;
     let child = match Child::start(&args.command, environment) {
         Ok(child) => child,
         Err(error) => {

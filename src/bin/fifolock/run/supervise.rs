@@ -173,7 +173,9 @@ impl<'a> Supervision<'a> {
             terminal.lend(self.child.group);
             return;
         }
-        // What comes after that is for SIGCONT to say.
+        // Nobody of the group runs on while the heartbeat stands still. What comes after
+        // that is for SIGCONT to say.
+        self.child.send(Signal::STOP);
         let _ = match had_it || wants_terminal {
             // The job as a whole, as the terminal would have done it.
             true => kill_current_process_group(Signal::STOP),
