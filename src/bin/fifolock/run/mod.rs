@@ -74,17 +74,19 @@ pub(crate) fn run(connection: &Connection, args: &Args) -> anyhow::Result<u8> {
     };
     progress.granted(guard.fencing_token());
     drop(progress);
-    let code = run_under(&guard, args, &signals, &news)?;
-    Ok(release(guard, code))
+    Ok(match run_under(&guard, args, &signals, &news)? {
+        Ending::ByItself(code) => release(guard, code),
+        Ending::Lost => exit::LOST,
+    })
 }
 
-/// Runs the command; returns its exit code, or that of the loss.
+/// Runs the command.
 fn run_under(
     guard: &LockGuard,
     args: &Args,
     signals: &Signals,
     news: &Receiver<News>,
-) -> anyhow::Result<u8> {
+) -> anyhow::Result<Ending> {
     signals.catch_stops()?;
     let environment = [
         ("FIFOLOCK_NAME", args.name.clone()),
@@ -97,17 +99,14 @@ fn run_under(
         Err(error) => {
             let program = args.command[0].to_string_lossy();
             say(&format!("cannot run {program:?}: {error}"));
-            return Ok(match error.kind() {
+            return Ok(Ending::ByItself(match error.kind() {
                 ErrorKind::NotFound => exit::NOT_FOUND,
                 _ => exit::CANNOT_RUN,
-            });
+            }));
         }
     };
     let supervision = Supervision::new(&child, guard, &signals.received, news, args.kill_after());
-    Ok(match supervision.run() {
-        Ending::ByItself(code) => code,
-        Ending::Lost => exit::LOST,
-    })
+    Ok(supervision.run())
 }
 
 /// Releases the lock; returns the exit code after all.

@@ -18,6 +18,7 @@ const WANTS_TERMINAL: [Signal; 2] = [Signal::TTIN, Signal::TTOU];
 
 /// How the command ended.
 pub(super) enum Ending {
+    /// By itself, with this exit code.
     ByItself(u8),
     /// The lock was lost, or was about to be.
     Lost,
@@ -95,7 +96,7 @@ impl<'a> Supervision<'a> {
         match self.danger.judge(standing, self.stopped, Instant::now()) {
             Verdict::Spare(rest) => rest,
             Verdict::Terminate => {
-                self.explain(standing, "terminating");
+                self.explain(standing, "terminating the command");
                 self.child.send(Signal::TERM);
                 // Somebody who is stopped hears of nothing but this.
                 self.child.send(Signal::CONT);
@@ -103,13 +104,13 @@ impl<'a> Supervision<'a> {
             }
             Verdict::Kill => {
                 self.child.send(Signal::KILL);
-                self.explain(standing, "killed");
+                self.explain(standing, "killed the command");
                 Duration::ZERO
             }
         }
     }
 
-    fn explain(&self, standing: Standing, what: &str) {
+    fn explain(&self, standing: Standing, deed: &str) {
         let lock = self.guard.name();
         let why = match standing {
             Standing::Superseded => "the table says that it has moved on".into(),
@@ -124,7 +125,7 @@ impl<'a> Supervision<'a> {
             Some(trouble) => format!(" ({trouble})"),
             None => String::new(),
         };
-        say(&format!("{lock}: {why}{trouble}; {what} the command"));
+        say(&format!("{lock}: {why}{trouble}; {deed}"));
     }
 
     /// Continues a command that was to be continued, unless it would have to end soon:
@@ -184,13 +185,18 @@ impl<'a> Supervision<'a> {
     }
 
     fn ended(self, code: u8) -> Ending {
-        let lost = self.danger.has_struck() || !self.guard.is_held();
+        let standing = standing(self.guard);
+        let struck = self.danger.has_struck();
+        let lost = struck || !matches!(standing, Standing::Held(_));
         if lost {
             self.child.send(Signal::KILL);
         }
+        if lost && !struck {
+            self.explain(standing, "the command had just ended");
+        }
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.child.group);
-            if self.danger.has_struck() {
+            if struck {
                 terminal.reset();
             }
         }
