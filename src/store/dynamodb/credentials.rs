@@ -255,29 +255,51 @@ fn ask(provider: &dyn ProvideAwsCredentials) -> anyhow::Result<AccessKeys> {
 /// A fetch runs on a thread of its own, so that no request waits for one while
 /// there are keys that may still serve; and a fetch that fails is forgotten
 /// after a moment, so that one bad answer is not kept for ever.
-pub(super) struct Cache {
-    credentials: Credentials,
-    state: Mutex<State>,
+pub(super) struct Cache<K: Perishable = AccessKeys> {
+    fetch: Box<dyn Fn() -> Result<K, Cause> + Send + Sync>,
+    state: Mutex<State<K>>,
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    keys: Option<AccessKeys>,
+/// Something that may be worth nothing after a while.
+pub(super) trait Perishable: Clone + Send + 'static {
+    /// When; `None` for never.
+    fn expires_at(&self) -> Option<SystemTime>;
+}
+
+impl Perishable for AccessKeys {
+    fn expires_at(&self) -> Option<SystemTime> {
+        self.expires_at
+    }
+}
+
+struct State<K> {
+    keys: Option<K>,
     fetching: bool,
     failed: Option<(Instant, String)>,
 }
 
 impl Cache {
     pub(super) fn new(credentials: Credentials) -> Arc<Self> {
+        Self::over(move || credentials.fetch())
+    }
+}
+
+impl<K: Perishable> Cache<K> {
+    /// A cache of what `fetch` returns.
+    pub(super) fn over(fetch: impl Fn() -> Result<K, Cause> + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
-            credentials,
-            state: Mutex::default(),
+            fetch: Box::new(fetch),
+            state: Mutex::new(State {
+                keys: None,
+                fetching: false,
+                failed: None,
+            }),
             changed: Condvar::new(),
         })
     }
 
-    pub(super) fn get(self: &Arc<Self>, deadline: Instant) -> Result<AccessKeys, String> {
+    pub(super) fn get(self: &Arc<Self>, deadline: Instant) -> Result<K, String> {
         let mut state = self.state.lock();
         loop {
             let left = state.keys.as_ref().map(time_left);
@@ -304,7 +326,7 @@ impl Cache {
         }
     }
 
-    fn begin_fetch(self: &Arc<Self>, state: &mut State) {
+    fn begin_fetch(self: &Arc<Self>, state: &mut State<K>) {
         let just_failed = state
             .failed
             .as_ref()
@@ -321,11 +343,7 @@ impl Cache {
             .name("fifolock-keys".into())
             .spawn(move || {
                 let mut fetching = fetching;
-                fetching.outcome = fetching
-                    .cache
-                    .credentials
-                    .fetch()
-                    .map_err(|error| format!("{error:#}"));
+                fetching.outcome = (fetching.cache.fetch)().map_err(|error| format!("{error:#}"));
             });
         if let Err(error) = spawned {
             state.fetching = false;
@@ -335,12 +353,12 @@ impl Cache {
 }
 
 /// Writes down how a fetch ended, also if it ended in a panic.
-struct Fetching {
-    cache: Arc<Cache>,
-    outcome: Result<AccessKeys, String>,
+struct Fetching<K: Perishable> {
+    cache: Arc<Cache<K>>,
+    outcome: Result<K, String>,
 }
 
-impl Drop for Fetching {
+impl<K: Perishable> Drop for Fetching<K> {
     fn drop(&mut self) {
         let outcome = std::mem::replace(&mut self.outcome, Err(String::new()));
         let mut state = self.cache.state.lock();
@@ -356,8 +374,8 @@ impl Drop for Fetching {
     }
 }
 
-fn time_left(keys: &AccessKeys) -> Duration {
-    match keys.expires_at {
+fn time_left(keys: &impl Perishable) -> Duration {
+    match keys.expires_at() {
         None => Duration::MAX,
         Some(at) => at
             .duration_since(SystemTime::now())

@@ -1,5 +1,6 @@
 //! How signed requests travel: one blocking HTTP/1.1 exchange on the calling
-//! thread, over ureq. `docs/http.md` says why not rusoto's own HTTP client.
+//! thread, over ureq. `docs/http.md` says why not rusoto's own HTTP client, or the
+//! AWS SDK's.
 
 use std::future::ready;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use rusoto_core::request::{DispatchSignedRequestFuture, HttpResponse};
 use rusoto_core::signature::{SignedRequest, SignedRequestPayload};
 use rusoto_core::{ByteStream, DispatchSignedRequest, HttpDispatchError};
 use ureq::Agent;
+use ureq::http::{Request, Response};
 use ureq::tls::{RootCerts, TlsConfig};
 
 /// DynamoDB closes idle connections after one to one and a half minutes. Ours
@@ -46,25 +48,21 @@ pub(super) struct Courier {
 impl DispatchSignedRequest for Courier {
     fn dispatch(&self, request: SignedRequest, _: Option<Duration>) -> DispatchSignedRequestFuture {
         let answer = self
-            .exchange(request)
+            .carry(request)
             .map_err(|error| HttpDispatchError::new(format!("{error:#}")));
         Box::pin(ready(answer))
     }
 }
 
 impl Courier {
-    fn exchange(&self, request: SignedRequest) -> anyhow::Result<HttpResponse> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        ensure!(!left.is_zero(), "the time for this request was up");
+    fn carry(&self, request: SignedRequest) -> anyhow::Result<HttpResponse> {
         let url = format!(
             "{}://{}{}",
             request.scheme(),
             request.hostname(),
             request.canonical_path()
         );
-        let mut outgoing = ureq::http::Request::builder()
-            .method(request.method())
-            .uri(&url);
+        let mut outgoing = Request::builder().method(request.method()).uri(&url);
         for (name, values) in request.headers() {
             for value in values {
                 outgoing = outgoing.header(name.as_str(), value.as_slice());
@@ -78,12 +76,7 @@ impl Courier {
         let outgoing = outgoing
             .body(&body[..])
             .context("the request is not valid")?;
-        let outgoing = self
-            .agent
-            .configure_request(outgoing)
-            .timeout_global(Some(left))
-            .build();
-        let mut answer = self.agent.run(outgoing).context(url)?;
+        let answer = self.exchange(outgoing)?;
 
         let status = http::StatusCode::from_u16(answer.status().as_u16())
             .context("the answer has no valid status")?;
@@ -94,22 +87,35 @@ impl Courier {
                 headers.append(name, String::from_utf8_lossy(value.as_bytes()).into_owned());
             }
         }
-        let body = answer
-            .body_mut()
+        Ok(HttpResponse {
+            status,
+            body: ByteStream::from(answer.into_body()),
+            headers,
+        })
+    }
+
+    /// Sends a request, once, and waits for the whole answer.
+    pub(super) fn exchange(&self, outgoing: Request<&[u8]>) -> anyhow::Result<Response<Vec<u8>>> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        ensure!(!left.is_zero(), "the time for this request was up");
+        let url = outgoing.uri().to_string();
+        let outgoing = self
+            .agent
+            .configure_request(outgoing)
+            .timeout_global(Some(left))
+            .build();
+        let (head, mut body) = self.agent.run(outgoing).context(url)?.into_parts();
+        let body = body
             .with_config()
             .limit(MAX_BODY)
             .read_to_vec()
             .context("the answer's body")?;
-        // rusoto reads an empty body as an empty object: to a read, that would
-        // look like a lock that nobody holds.
+        // rusoto and the AWS SDK read an empty body as an empty object: to a read,
+        // that would look like a lock that nobody holds.
         ensure!(
-            !status.is_success() || !body.is_empty(),
+            !head.status.is_success() || !body.is_empty(),
             "the answer is empty"
         );
-        Ok(HttpResponse {
-            status,
-            body: ByteStream::from(body),
-            headers,
-        })
+        Ok(Response::from_parts(head, body))
     }
 }

@@ -15,7 +15,9 @@ mod probe;
 mod region;
 mod request;
 mod rows;
+mod rules;
 mod table;
+mod wire;
 
 use std::fmt;
 use std::future::Future;
@@ -23,29 +25,34 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
 use futures_util::FutureExt;
 use rusoto_core::{Client, HttpDispatchError, Region, RusotoError};
 use rusoto_dynamodb::{
-    ConditionCheck, DeleteItemError, DescribeTableInput, DynamoDb, DynamoDbClient, GetItemInput,
-    UpdateItemError,
+    ConditionCheck, CreateTableError, CreateTableInput, DeleteItemError, DeleteItemInput,
+    DescribeTableError, DescribeTableInput, DescribeTimeToLiveError, DescribeTimeToLiveInput,
+    DynamoDb, DynamoDbClient, GetItemError, GetItemInput, QueryError, QueryInput, QueryOutput,
+    ScanError, ScanInput, ScanOutput, TableDescription, TimeToLiveDescription, UpdateItemError,
+    UpdateItemInput, UpdateTimeToLiveError, UpdateTimeToLiveInput,
 };
 use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, parse_pem};
 
 pub use self::credentials::{AccessKeys, Credentials};
 use self::credentials::{Cache, Signer};
-use self::failure::explain;
 use self::http::Courier;
-use self::item::Strangers;
+use self::item::Item;
 pub use self::probe::{Action, ClockOffset, SigningKeys};
 use self::region::from_environment;
 pub use self::table::Expiry;
-use super::{FIRST_TICKET, LockStore, Page, PageEnd, Written, check_ticket};
+use self::wire::{Asked, Updated, Wire};
+use super::{LockStore, Page, PageEnd, Written};
 use crate::error::{Error, StoreError};
 use crate::protocol::{Consistency, Write};
 use crate::record::{LockRecord, TicketRow};
 use crate::types::{HolderId, LockName, Ticket};
+
+/// Stands for a limit that is further away than the clock can count.
+const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// A store in a DynamoDB table. Clones share connections and credentials.
 ///
@@ -136,25 +143,103 @@ impl DynamoDbStore {
             .now_or_never()
             .unwrap_or_else(|| Err(unfinished().into()))
     }
+}
 
-    /// The service does not say what is wrong with a key; the table does.
-    fn look_at_key(&self, error: StoreError, within: Duration) -> StoreError {
-        let StoreError::WrongKeySchema { .. } = &error else {
-            return error;
-        };
-        let input = DescribeTableInput {
-            table_name: self.table.clone(),
-        };
-        match self.ask(within, |client| async move {
-            client.describe_table(input).await
-        }) {
-            Ok(answer) => StoreError::WrongKeySchema {
-                table: self.table.clone(),
-                found: table::key_of(&answer.table.unwrap_or_default()).join(", "),
-            },
-            Err(_) => error,
+impl Wire for DynamoDbStore {
+    fn table(&self) -> &str {
+        &self.table
+    }
+
+    fn get_item(&self, input: GetItemInput, within: Duration) -> Asked<Option<Item>, GetItemError> {
+        self.ask(within, |client| async move { client.get_item(input).await })
+            .map(|answer| answer.item)
+    }
+
+    fn update_item(
+        &self,
+        input: UpdateItemInput,
+        within: Duration,
+    ) -> Asked<Updated, UpdateItemError> {
+        let answer = self.ask(
+            within,
+            |client| async move { client.update_item(input).await },
+        );
+        match answer {
+            Ok(answer) => Ok(Updated::Done(answer.attributes)),
+            // rusoto does not know the parameter that would make it show the record.
+            Err(RusotoError::Service(UpdateItemError::ConditionalCheckFailed(_))) => {
+                Ok(Updated::Refused(None))
+            }
+            Err(error) => Err(error),
         }
     }
+
+    fn delete_item(&self, input: DeleteItemInput, within: Duration) -> Asked<(), DeleteItemError> {
+        self.ask(
+            within,
+            |client| async move { client.delete_item(input).await },
+        )
+        .map(drop)
+    }
+
+    fn query(&self, input: QueryInput, within: Duration) -> Asked<QueryOutput, QueryError> {
+        self.ask(within, |client| async move { client.query(input).await })
+    }
+
+    fn scan(&self, input: ScanInput, within: Duration) -> Asked<ScanOutput, ScanError> {
+        self.ask(within, |client| async move { client.scan(input).await })
+    }
+
+    fn describe_table(
+        &self,
+        input: DescribeTableInput,
+        within: Duration,
+    ) -> Asked<TableDescription, DescribeTableError> {
+        self.ask(within, |client| async move {
+            client.describe_table(input).await
+        })
+        .map(|answer| answer.table.unwrap_or_default())
+    }
+
+    fn create_table(
+        &self,
+        input: CreateTableInput,
+        within: Duration,
+    ) -> Asked<(), CreateTableError> {
+        self.ask(
+            within,
+            |client| async move { client.create_table(input).await },
+        )
+        .map(drop)
+    }
+
+    fn describe_time_to_live(
+        &self,
+        input: DescribeTimeToLiveInput,
+        within: Duration,
+    ) -> Asked<TimeToLiveDescription, DescribeTimeToLiveError> {
+        self.ask(within, |client| async move {
+            client.describe_time_to_live(input).await
+        })
+        .map(|answer| answer.time_to_live_description.unwrap_or_default())
+    }
+
+    fn update_time_to_live(
+        &self,
+        input: UpdateTimeToLiveInput,
+        within: Duration,
+    ) -> Asked<(), UpdateTimeToLiveError> {
+        self.ask(within, |client| async move {
+            client.update_time_to_live(input).await
+        })
+        .map(drop)
+    }
+}
+
+/// When `within` from now is.
+fn deadline(within: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(within).unwrap_or(now + LONGEST)
 }
 
 impl LockStore for DynamoDbStore {
@@ -164,19 +249,7 @@ impl LockStore for DynamoDbStore {
         consistency: Consistency,
         within: Duration,
     ) -> Result<Option<LockRecord>, StoreError> {
-        let input = GetItemInput {
-            table_name: self.table.clone(),
-            key: item::key(lock),
-            consistent_read: Some(consistency == Consistency::Strong),
-            ..GetItemInput::default()
-        };
-        match self.ask(within, |client| async move { client.get_item(input).await }) {
-            Ok(answer) => answer
-                .item
-                .map(|item| item::record(lock, &item, Strangers::Refused))
-                .transpose(),
-            Err(error) => Err(self.look_at_key(explain(&self.table, error), within)),
-        }
+        rules::read(self, lock, consistency, within)
     }
 
     fn write(
@@ -185,39 +258,7 @@ impl LockStore for DynamoDbStore {
         write: &Write,
         within: Duration,
     ) -> Result<Written, StoreError> {
-        let input = request::update(&self.table, lock, write);
-        let answer = self.ask(
-            within,
-            |client| async move { client.update_item(input).await },
-        );
-        match answer {
-            Ok(answer) => {
-                let Some(item) = answer.attributes else {
-                    return Err(StoreError::Unreachable {
-                        source: anyhow!("the answer to a write does not show the record").into(),
-                    });
-                };
-                // Whoever holds, or has the turn, goes on holding, and can give back,
-                // whatever somebody added to the record meanwhile.
-                let strangers = match write {
-                    Write::Renew { .. }
-                    | Write::Claim { .. }
-                    | Write::Release { .. }
-                    | Write::HandOver { .. }
-                    | Write::Withdraw { .. }
-                    | Write::Share { .. }
-                    | Write::RenewShare { .. }
-                    | Write::Unshare { .. } => Strangers::Ignored,
-                    _ => Strangers::Refused,
-                };
-                item::record(lock, &item, strangers).map(Written::Applied)
-            }
-            // rusoto does not know the parameter that would make it show the record.
-            Err(RusotoError::Service(UpdateItemError::ConditionalCheckFailed(_))) => {
-                Ok(Written::Refused(None))
-            }
-            Err(error) => Err(self.look_at_key(explain(&self.table, error), within)),
-        }
+        rules::write(self, lock, write, within)
     }
 
     fn announce(
@@ -226,17 +267,7 @@ impl LockStore for DynamoDbStore {
         row: &TicketRow,
         within: Duration,
     ) -> Result<bool, StoreError> {
-        check_ticket(row.ticket)?;
-        let input = rows::announce(&self.table, lock, row);
-        let answer = self.ask(
-            within,
-            |client| async move { client.update_item(input).await },
-        );
-        match answer {
-            Ok(_) => Ok(true),
-            Err(RusotoError::Service(UpdateItemError::ConditionalCheckFailed(_))) => Ok(false),
-            Err(error) => Err(self.look_at_key(explain(&self.table, error), within)),
-        }
+        rules::announce(self, lock, row, within)
     }
 
     fn dequeue(
@@ -246,16 +277,7 @@ impl LockStore for DynamoDbStore {
         id: &HolderId,
         within: Duration,
     ) -> Result<(), StoreError> {
-        check_ticket(ticket)?;
-        let input = rows::dequeue(&self.table, lock, ticket, id);
-        let answer = self.ask(
-            within,
-            |client| async move { client.delete_item(input).await },
-        );
-        match answer {
-            Ok(_) | Err(RusotoError::Service(DeleteItemError::ConditionalCheckFailed(_))) => Ok(()),
-            Err(error) => Err(self.look_at_key(explain(&self.table, error), within)),
-        }
+        rules::dequeue(self, lock, ticket, id, within)
     }
 
     fn look(
@@ -266,43 +288,11 @@ impl LockStore for DynamoDbStore {
         limit: usize,
         within: Duration,
     ) -> Result<Vec<TicketRow>, StoreError> {
-        let began = Instant::now();
-        let from = from.max(FIRST_TICKET);
-        let mut found = Vec::new();
-        let mut after = None;
-        // DynamoDB rejects a range that ends before it begins, and a limit of 0.
-        while from <= to && found.len() < limit {
-            let input = rows::look(&self.table, lock, from, to, limit - found.len(), after);
-            let left = within.saturating_sub(began.elapsed());
-            let answer = self
-                .ask(left, |client| async move { client.query(input).await })
-                .map_err(|error| self.look_at_key(explain(&self.table, error), within))?;
-            let items = answer.items.ok_or_else(shows_nothing)?;
-            for item in &items {
-                found.push(rows::row(lock, item)?);
-            }
-            after = answer.last_evaluated_key;
-            if after.is_none() {
-                break;
-            }
-        }
-        Ok(found)
+        rules::look(self, lock, from, to, limit, within)
     }
 
     fn list(&self, after: Option<&PageEnd>, within: Duration) -> Result<Page, StoreError> {
-        let input = listing::scan(&self.table, after);
-        let answer = self
-            .ask(within, |client| async move { client.scan(input).await })
-            .map_err(|error| explain(&self.table, error))?;
-        let items = answer.items.ok_or_else(shows_nothing)?;
-        let next = match answer.last_evaluated_key {
-            Some(key) => Some(listing::page_end(&self.table, &key)?),
-            None => None,
-        };
-        Ok(Page {
-            locks: items.iter().map(listing::lock).collect(),
-            next,
-        })
+        rules::list(self, after, within)
     }
 
     fn condition_check(
@@ -312,19 +302,6 @@ impl LockStore for DynamoDbStore {
         id: &HolderId,
     ) -> Option<ConditionCheck> {
         Some(request::condition_check(&self.table, lock, ticket, id))
-    }
-}
-
-fn deadline(within: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(within)
-        .unwrap_or(now + Duration::from_secs(3_600))
-}
-
-/// An answer without rows is not the answer that there are none.
-fn shows_nothing() -> StoreError {
-    StoreError::Unreachable {
-        source: anyhow!("the answer to a question for rows does not show any list").into(),
     }
 }
 
@@ -401,13 +378,7 @@ impl DynamoDbStoreBuilder {
         table::check_name(&self.table)?;
         let profile = self.profile.as_deref();
         let region = region::settle(self.region, self.endpoint, profile, &from_environment)?;
-        let ca_bundle = self
-            .ca_bundle
-            .or_else(|| from_environment("AWS_CA_BUNDLE").map(Into::into));
-        let roots = match ca_bundle {
-            Some(file) => read_roots(&file)?,
-            None => RootCerts::WebPki,
-        };
+        let roots = trusted(self.ca_bundle)?;
         let credentials = match (self.credentials, self.profile) {
             (Some(credentials), _) => credentials,
             (None, Some(profile)) => Credentials::named_profile(profile),
@@ -419,6 +390,15 @@ impl DynamoDbStoreBuilder {
             agent: http::agent(roots),
             credentials: Cache::new(credentials),
         })
+    }
+}
+
+/// Who vouches for the service: the file that is given, else the environment's, else
+/// Mozilla's list.
+fn trusted(ca_bundle: Option<PathBuf>) -> Result<RootCerts, Error> {
+    match ca_bundle.or_else(|| from_environment("AWS_CA_BUNDLE").map(Into::into)) {
+        Some(file) => read_roots(&file),
+        None => Ok(RootCerts::WebPki),
     }
 }
 

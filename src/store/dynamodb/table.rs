@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use rusoto_core::RusotoError;
 use rusoto_dynamodb::{
     AttributeDefinition, CreateTableError, CreateTableInput, DescribeTableInput,
-    DescribeTimeToLiveInput, DynamoDb, KeySchemaElement, TableDescription, TimeToLiveSpecification,
+    DescribeTimeToLiveInput, KeySchemaElement, TableDescription, TimeToLiveSpecification,
     UpdateTimeToLiveInput,
 };
 
 use super::DynamoDbStore;
 use super::failure::explain;
 use super::item::{EXPIRES_AT, LOCK, TICKET};
+use super::wire::Wire;
 use crate::error::{Error, StoreError};
 
 /// How long one request about the table may take.
@@ -59,43 +60,7 @@ impl DynamoDbStore {
     /// Any [`StoreError`]; [`StoreError::WrongKeySchema`] if there is a table of
     /// that name which cannot hold locks.
     pub fn create_table(&self) -> Result<(), StoreError> {
-        let input = CreateTableInput {
-            table_name: self.table.clone(),
-            attribute_definitions: KEY
-                .map(|(name, _, kind)| AttributeDefinition {
-                    attribute_name: name.into(),
-                    attribute_type: kind.into(),
-                })
-                .into(),
-            key_schema: KEY
-                .map(|(name, role, _)| KeySchemaElement {
-                    attribute_name: name.into(),
-                    key_type: role.into(),
-                })
-                .into(),
-            billing_mode: Some(ON_DEMAND.into()),
-            ..CreateTableInput::default()
-        };
-        match self.ask(
-            REQUEST,
-            |client| async move { client.create_table(input).await },
-        ) {
-            Ok(_) | Err(RusotoError::Service(CreateTableError::ResourceInUse(_))) => {}
-            Err(error) => return Err(explain(&self.table, error)),
-        }
-        let until = Instant::now() + CREATION;
-        loop {
-            let missing = match self.check_table() {
-                Ok(()) => break,
-                Err(error @ StoreError::TableMissing { .. }) => error,
-                Err(error) => return Err(error),
-            };
-            if Instant::now() >= until {
-                return Err(missing);
-            }
-            thread::sleep(Duration::from_millis(250));
-        }
-        self.turn_on_expiry()
+        create(self)
     }
 
     /// Checks that the table exists, is active and has the key of a lock table.
@@ -107,22 +72,7 @@ impl DynamoDbStore {
     /// [`StoreError::TableMissing`], [`StoreError::WrongKeySchema`], or whatever
     /// kept the question from being answered.
     pub fn check_table(&self) -> Result<(), StoreError> {
-        let table = self.describe()?;
-        // A table that is being updated serves requests.
-        if !matches!(table.table_status.as_deref(), Some("ACTIVE" | "UPDATING")) {
-            return Err(StoreError::TableMissing {
-                table: self.table.clone(),
-            });
-        }
-        let wanted = KEY.map(|(name, role, kind)| format!("{name} {role} {kind}"));
-        let found = key_of(&table);
-        if found != wanted {
-            return Err(StoreError::WrongKeySchema {
-                table: self.table.clone(),
-                found: found.join(", "),
-            });
-        }
-        Ok(())
+        check(self)
     }
 
     /// Whether the table is billed by request. Otherwise it has a capacity that is
@@ -134,7 +84,7 @@ impl DynamoDbStore {
     /// [`StoreError::TableMissing`], or whatever kept the question from being
     /// answered.
     pub fn is_on_demand(&self) -> Result<bool, StoreError> {
-        let billing = self.describe()?.billing_mode_summary.unwrap_or_default();
+        let billing = describe(self)?.billing_mode_summary.unwrap_or_default();
         Ok(billing.billing_mode.as_deref() == Some(ON_DEMAND))
     }
 
@@ -158,55 +108,106 @@ impl DynamoDbStore {
     /// # }
     /// ```
     pub fn expiry(&self) -> Result<Expiry, StoreError> {
-        let question = DescribeTimeToLiveInput {
-            table_name: self.table.clone(),
-        };
-        let answer = self
-            .ask(REQUEST, |client| async move {
-                client.describe_time_to_live(question).await
+        expiry(self)
+    }
+}
+
+pub(super) fn create(wire: &impl Wire) -> Result<(), StoreError> {
+    let input = CreateTableInput {
+        table_name: wire.table().into(),
+        attribute_definitions: KEY
+            .map(|(name, _, kind)| AttributeDefinition {
+                attribute_name: name.into(),
+                attribute_type: kind.into(),
             })
-            .map_err(|error| explain(&self.table, error))?;
-        let state = answer.time_to_live_description.unwrap_or_default();
-        Ok(
-            match (state.time_to_live_status.as_deref(), state.attribute_name) {
-                (Some("ENABLED" | "ENABLING"), Some(other)) if other != EXPIRES_AT => {
-                    Expiry::ByAnother(other)
-                }
-                (Some("ENABLED" | "ENABLING"), _) => Expiry::On,
-                _ => Expiry::Off,
-            },
-        )
+            .into(),
+        key_schema: KEY
+            .map(|(name, role, _)| KeySchemaElement {
+                attribute_name: name.into(),
+                key_type: role.into(),
+            })
+            .into(),
+        billing_mode: Some(ON_DEMAND.into()),
+        ..CreateTableInput::default()
+    };
+    match wire.create_table(input, REQUEST) {
+        Ok(()) | Err(RusotoError::Service(CreateTableError::ResourceInUse(_))) => {}
+        Err(error) => return Err(explain(wire.table(), error)),
     }
-
-    fn describe(&self) -> Result<TableDescription, StoreError> {
-        let input = DescribeTableInput {
-            table_name: self.table.clone(),
+    let until = Instant::now() + CREATION;
+    loop {
+        let missing = match check(wire) {
+            Ok(()) => break,
+            Err(error @ StoreError::TableMissing { .. }) => error,
+            Err(error) => return Err(error),
         };
-        self.ask(REQUEST, |client| async move {
-            client.describe_table(input).await
-        })
-        .map(|answer| answer.table.unwrap_or_default())
-        .map_err(|error| explain(&self.table, error))
-    }
-
-    fn turn_on_expiry(&self) -> Result<(), StoreError> {
-        // A table that expires by something else is somebody's own, and stays.
-        if self.expiry()? != Expiry::Off {
-            return Ok(());
+        if Instant::now() >= until {
+            return Err(missing);
         }
-        let input = UpdateTimeToLiveInput {
-            table_name: self.table.clone(),
-            time_to_live_specification: TimeToLiveSpecification {
-                attribute_name: EXPIRES_AT.into(),
-                enabled: true,
-            },
-        };
-        self.ask(REQUEST, |client| async move {
-            client.update_time_to_live(input).await
-        })
-        .map(drop)
-        .map_err(|error| explain(&self.table, error))
+        thread::sleep(Duration::from_millis(250));
     }
+    turn_on_expiry(wire)
+}
+
+pub(super) fn check(wire: &impl Wire) -> Result<(), StoreError> {
+    let table = describe(wire)?;
+    // A table that is being updated serves requests.
+    if !matches!(table.table_status.as_deref(), Some("ACTIVE" | "UPDATING")) {
+        return Err(StoreError::TableMissing {
+            table: wire.table().into(),
+        });
+    }
+    let wanted = KEY.map(|(name, role, kind)| format!("{name} {role} {kind}"));
+    let found = key_of(&table);
+    if found != wanted {
+        return Err(StoreError::WrongKeySchema {
+            table: wire.table().into(),
+            found: found.join(", "),
+        });
+    }
+    Ok(())
+}
+
+fn describe(wire: &impl Wire) -> Result<TableDescription, StoreError> {
+    let input = DescribeTableInput {
+        table_name: wire.table().into(),
+    };
+    wire.describe_table(input, REQUEST)
+        .map_err(|error| explain(wire.table(), error))
+}
+
+fn expiry(wire: &impl Wire) -> Result<Expiry, StoreError> {
+    let question = DescribeTimeToLiveInput {
+        table_name: wire.table().into(),
+    };
+    let state = wire
+        .describe_time_to_live(question, REQUEST)
+        .map_err(|error| explain(wire.table(), error))?;
+    Ok(
+        match (state.time_to_live_status.as_deref(), state.attribute_name) {
+            (Some("ENABLED" | "ENABLING"), Some(other)) if other != EXPIRES_AT => {
+                Expiry::ByAnother(other)
+            }
+            (Some("ENABLED" | "ENABLING"), _) => Expiry::On,
+            _ => Expiry::Off,
+        },
+    )
+}
+
+fn turn_on_expiry(wire: &impl Wire) -> Result<(), StoreError> {
+    // A table that expires by something else is somebody's own, and stays.
+    if expiry(wire)? != Expiry::Off {
+        return Ok(());
+    }
+    let input = UpdateTimeToLiveInput {
+        table_name: wire.table().into(),
+        time_to_live_specification: TimeToLiveSpecification {
+            attribute_name: EXPIRES_AT.into(),
+            enabled: true,
+        },
+    };
+    wire.update_time_to_live(input, REQUEST)
+        .map_err(|error| explain(wire.table(), error))
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), Error> {
