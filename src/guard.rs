@@ -172,6 +172,26 @@ impl LockGuard {
         store.condition_check(&self.lease.name, self.lease.ticket, &self.lease.id)
     }
 
+    /// The same [condition](Self::condition_check) as the AWS SDK has it, whichever
+    /// library the store uses. Needs the feature `aws-sdk`.
+    ///
+    /// ```no_run
+    /// use dynamodb_fifo_lock::LockGuard;
+    /// use dynamodb_fifo_lock::aws_sdk_dynamodb::types::{Put, TransactWriteItem};
+    ///
+    /// fn fenced(guard: &LockGuard, put: Put) -> Vec<TransactWriteItem> {
+    ///     let check = TransactWriteItem::builder()
+    ///         .set_condition_check(guard.aws_sdk_condition_check())
+    ///         .build();
+    ///     vec![check, TransactWriteItem::builder().put(put).build()]
+    /// }
+    /// ```
+    #[cfg(feature = "aws-sdk")]
+    #[must_use]
+    pub fn aws_sdk_condition_check(&self) -> Option<aws_sdk_dynamodb::types::ConditionCheck> {
+        crate::store::condition_check(self.condition_check()?)
+    }
+
     /// Releases the lock and says whether that worked. Blocks for one round trip
     /// as a rule, at most for twice the client's
     /// [request time-out](crate::LockClientBuilder::request_timeout).

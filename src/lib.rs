@@ -69,6 +69,8 @@ pub use lock_set::LockSet;
 pub use meter::Meter;
 pub use options::AcquireOptions;
 pub use protocol::LossReason;
+#[cfg(feature = "aws-sdk")]
+pub use store::AwsSdkStore;
 pub use store::{
     AccessKeys, Action, ClockOffset, Credentials, DynamoDbStore, DynamoDbStoreBuilder, Expiry,
     LockStore, MemoryStore, Page, PageEnd, SigningKeys, Written,
@@ -81,3 +83,7 @@ pub use crossbeam_channel;
 /// The crate whose [`ConditionCheck`](rusoto_dynamodb::ConditionCheck) stands in
 /// our signatures.
 pub use rusoto_dynamodb;
+
+/// The crate whose [`Config`](aws_sdk_dynamodb::Config) stands in our signatures.
+#[cfg(feature = "aws-sdk")]
+pub use aws_sdk_dynamodb;

@@ -14,7 +14,7 @@ use dynamodb_fifo_lock::{
 };
 use serde_json::{Value, json};
 
-use common::{Table, embedded_endpoint, quick, store_at, tables, test_keys, unique};
+use common::{Table, embedded_endpoint, quick, tables, test_keys, unique};
 
 /// A free lock's record, as this crate writes it.
 fn free() -> Value {
@@ -365,10 +365,8 @@ fn a_store_that_makes_no_sense_is_refused_by_setting() {
 
 #[test]
 fn a_missing_table_is_named_with_what_to_do() {
-    let mut endpoints = vec![embedded_endpoint()];
-    endpoints.extend(common::named_endpoint());
-    for endpoint in endpoints {
-        let store = store_at(&endpoint, "nowhere");
+    for table in tables() {
+        let store = table.beside("nowhere").store();
         let missing = |error: &StoreError| matches!(error, StoreError::TableMissing { table } if table == "nowhere");
         assert!(missing(&store.check_table().unwrap_err()));
         let client = quick().build(store).unwrap();
@@ -391,8 +389,6 @@ fn a_missing_table_is_named_with_what_to_do() {
 
 #[test]
 fn a_table_with_another_key_is_named_with_its_key() {
-    let mut endpoints = vec![embedded_endpoint()];
-    endpoints.extend(common::named_endpoint());
     let shapes = [
         (vec![("id", "S", "HASH")], "id HASH S"),
         (vec![("lock", "S", "HASH")], "lock HASH S"),
@@ -401,7 +397,7 @@ fn a_table_with_another_key_is_named_with_its_key() {
             "lock HASH S, ticket RANGE S",
         ),
     ];
-    for endpoint in endpoints {
+    for way in tables() {
         for (shape, shown) in &shapes {
             let table = unique("other");
             let definitions: Vec<_> = shape
@@ -416,8 +412,8 @@ fn a_table_with_another_key_is_named_with_its_key() {
                 "TableName": table, "BillingMode": "PAY_PER_REQUEST",
                 "AttributeDefinitions": definitions, "KeySchema": key,
             });
-            common::call(&endpoint, "CreateTable", &creation);
-            let store = store_at(&endpoint, &table);
+            common::call(&way.endpoint, "CreateTable", &creation);
+            let store = way.beside(&table).store();
             let wrong = |error: &StoreError| matches!(error, StoreError::WrongKeySchema { found, .. } if found == shown);
             assert!(wrong(&store.check_table().unwrap_err()));
             assert!(wrong(&store.create_table().unwrap_err()));
@@ -436,23 +432,21 @@ fn a_table_with_another_key_is_named_with_its_key() {
             };
             assert!(wrong(source), "{error}");
             let scan = json!({ "TableName": table });
-            assert_eq!(common::call(&endpoint, "Scan", &scan)["Count"], 0);
+            assert_eq!(common::call(&way.endpoint, "Scan", &scan)["Count"], 0);
         }
     }
 }
 
 #[test]
 fn creating_the_table_twice_is_fine_and_turns_expiry_on() {
-    let mut endpoints = vec![embedded_endpoint()];
-    endpoints.extend(common::named_endpoint());
-    for endpoint in endpoints {
+    for table in tables() {
         let name = unique("twice");
-        let store = store_at(&endpoint, &name);
+        let store = table.beside(&name).store();
         store.create_table().unwrap();
         store.create_table().unwrap();
         store.check_table().unwrap();
         let question = json!({ "TableName": name });
-        let answer = common::call(&endpoint, "DescribeTimeToLive", &question);
+        let answer = common::call(&table.endpoint, "DescribeTimeToLive", &question);
         let state = &answer["TimeToLiveDescription"];
         assert_eq!(state["AttributeName"], "expires_at");
         let status = state["TimeToLiveStatus"].as_str();

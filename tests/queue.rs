@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use common::proxy::{Fault, Proxy};
 use common::turns::take_turns;
-use common::{DEADLINE, backends, quick, store_at, tables, unique, wait_for};
+use common::{DEADLINE, backends, quick, tables, unique, wait_for};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -55,7 +55,7 @@ fn eight_clients_at_one_lock_pay_little_more_than_two_writes_a_grant() {
         let proxy = Proxy::before(&table.endpoint, |_| Fault::None);
         let clients: Vec<_> = (0..8)
             .map(|_| {
-                let store = store_at(&proxy.endpoint, &table.table);
+                let store = table.store_through(&proxy.endpoint);
                 LockClient::builder().build(store).unwrap()
             })
             .collect();
@@ -67,7 +67,7 @@ fn eight_clients_at_one_lock_pay_little_more_than_two_writes_a_grant() {
 fn eight_threads_of_one_client_pay_two_writes_a_grant() {
     for table in tables() {
         let proxy = Proxy::before(&table.endpoint, |_| Fault::None);
-        let store = store_at(&proxy.endpoint, &table.table);
+        let store = table.store_through(&proxy.endpoint);
         let client = LockClient::builder().build(store).unwrap();
         contend_within(&[client], &proxy, 2.1, 4.0);
     }
@@ -77,7 +77,7 @@ fn eight_threads_of_one_client_pay_two_writes_a_grant() {
 fn a_lock_is_handed_over_inside_a_client_in_one_request() {
     for table in tables() {
         let proxy = Proxy::before(&table.endpoint, |_| Fault::None);
-        let (client, joins) = announcing(store_at(&proxy.endpoint, &table.table));
+        let (client, joins) = announcing(table.store_through(&proxy.endpoint));
         let lock = unique("handed-over");
         let mut guard = client.acquire(&lock).unwrap();
         for _ in 0..3 {
@@ -155,7 +155,7 @@ fn a_short_section_after_a_wait_is_never_claimed_and_a_longer_one_is_from_behind
     for table in tables() {
         let proxy = Proxy::before(&table.endpoint, |_| Fault::None);
         let (first, _) = announcing(table.store());
-        let (second, joins) = announcing(store_at(&proxy.endpoint, &table.table));
+        let (second, joins) = announcing(table.store_through(&proxy.endpoint));
         for long in [false, true] {
             let lock = unique("behind");
             let guard = first.acquire(&lock).unwrap();

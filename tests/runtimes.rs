@@ -5,10 +5,10 @@ mod common;
 use std::future::Future;
 use std::time::Duration;
 
-use dynamodb_fifo_lock::{LockClient, LockGuard};
+use dynamodb_fifo_lock::LockGuard;
 use tokio::runtime::{Builder, Runtime};
 
-use common::{embedded_table, quick, unique};
+use common::{Table, embedded_table, embedded_tables, quick, unique};
 
 fn runtimes() -> Vec<Runtime> {
     vec![
@@ -21,25 +21,24 @@ fn runtimes() -> Vec<Runtime> {
     ]
 }
 
-fn client() -> LockClient {
-    quick().build(embedded_table().store()).unwrap()
-}
-
 /// Runs `work` on each kind of runtime: in its main task and in a spawned one.
-fn everywhere<F>(work: impl Fn() -> F)
+fn everywhere<F>(work: impl Fn(Table) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    for runtime in runtimes() {
-        runtime.block_on(work());
-        runtime.block_on(async { tokio::spawn(work()).await.unwrap() });
+    for table in embedded_tables() {
+        for runtime in runtimes() {
+            runtime.block_on(work(table.clone()));
+            let spawned = work(table.clone());
+            runtime.block_on(async { tokio::spawn(spawned).await.unwrap() });
+        }
     }
 }
 
 #[test]
 fn acquire_hold_drop_and_close() {
-    everywhere(|| async {
-        let client = client();
+    everywhere(|table| async move {
+        let client = quick().build(table.store()).unwrap();
         let lock = unique("runtime");
         let guard = client.acquire(&lock).unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -57,8 +56,10 @@ fn acquire_hold_drop_and_close() {
 
 #[test]
 fn everything_is_made_and_dropped_in_the_runtime() {
-    everywhere(|| async {
-        let guard = client().acquire(&unique("dropped")).unwrap();
+    everywhere(|table| async move {
+        let client = quick().build(table.store()).unwrap();
+        let guard = client.acquire(&unique("dropped")).unwrap();
+        drop(client);
         // The guard outlives its client, and is dropped after a yield.
         tokio::task::yield_now().await;
         assert!(guard.is_held());
@@ -67,9 +68,8 @@ fn everything_is_made_and_dropped_in_the_runtime() {
 
 #[test]
 fn the_table_is_created_in_the_runtime() {
-    everywhere(|| async {
-        let table = embedded_table();
-        let store = common::store_at(&table.endpoint, &unique("fresh"));
+    everywhere(|table| async move {
+        let store = table.beside(&unique("fresh")).store();
         store.create_table().unwrap();
     });
 }
@@ -78,9 +78,10 @@ fn the_table_is_created_in_the_runtime() {
 fn a_guard_crosses_await_points_and_threads() {
     fn assert_send<T: Send + Sync + 'static>() {}
     assert_send::<LockGuard>();
-    assert_send::<LockClient>();
+    assert_send::<dynamodb_fifo_lock::LockClient>();
 
-    let guard = client().acquire(&unique("moved")).unwrap();
+    let client = quick().build(embedded_table().store()).unwrap();
+    let guard = client.acquire(&unique("moved")).unwrap();
     let token = guard.fencing_token();
     let moved = std::thread::spawn(move || {
         assert!(guard.is_held());

@@ -13,6 +13,10 @@ use crate::types::{HolderId, LockName, Ticket};
 mod dynamodb;
 mod memory;
 
+#[cfg(feature = "aws-sdk")]
+pub use dynamodb::AwsSdkStore;
+#[cfg(feature = "aws-sdk")]
+pub(crate) use dynamodb::condition_check;
 pub use dynamodb::{
     AccessKeys, Action, ClockOffset, Credentials, DynamoDbStore, DynamoDbStoreBuilder, Expiry,
     SigningKeys,

@@ -93,6 +93,7 @@ impl Arena {
             "ledger": self.ledger.address.to_string(),
             "endpoint": gate.endpoint,
             "table": self.table.table,
+            "wire": self.table.wire.name(),
             "lock": self.lock,
             "lease_ms": self.lease.as_millis() as u64,
             "request_ms": self.request_timeout.as_millis() as u64,

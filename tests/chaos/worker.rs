@@ -13,7 +13,7 @@ use dynamodb_fifo_lock::{Error, Event, LockClient, LockGuard};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::common::store_at;
+use crate::common::Wire;
 
 /// Tells a process of this binary that it is a worker, and how to be one.
 pub(crate) const ORDERS: &str = "FIFOLOCK_CHAOS_WORKER";
@@ -78,7 +78,7 @@ pub(crate) fn work(orders: &str) {
             Event::PassedOver { ticket, .. } => say(&news, &format!("passed {ticket}")),
             _ => {}
         })
-        .build(store_at(text("endpoint"), text("table")))
+        .build(Wire::named(text("wire")).store_at(text("endpoint"), text("table")))
         .unwrap();
     loop {
         line.say("asks");

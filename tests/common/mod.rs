@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, unbounded};
 use dynamodb_fifo_lock::{
     AccessKeys, Credentials, DynamoDbStore, Event, LockClient, LockClientBuilder, LockStore,
-    MemoryStore,
+    MemoryStore, StoreError,
 };
+#[cfg(feature = "aws-sdk")]
+use dynamodb_fifo_lock::{AwsSdkStore, aws_sdk_dynamodb};
 use serde_json::{Value, json};
 
 use embedded::Embedded;
@@ -33,7 +35,8 @@ pub struct Backend {
 }
 
 /// Memory, the embedded server over HTTP, and the server that
-/// `DYNAMODB_ENDPOINT` names, if it does.
+/// `DYNAMODB_ENDPOINT` names, if it does; with the feature `aws-sdk`, each server a
+/// second time.
 pub fn backends() -> Vec<Backend> {
     over(&tables())
 }
@@ -55,16 +58,17 @@ fn over(tables: &[Table]) -> Vec<Backend> {
     all
 }
 
-/// A table on a server.
+/// A table on a server, and the way there.
 #[derive(Clone)]
 pub struct Table {
     pub name: &'static str,
+    pub wire: Wire,
     pub endpoint: String,
     pub table: String,
 }
 
-/// The tables under test: on the embedded server, and on the one that
-/// `DYNAMODB_ENDPOINT` names.
+/// The tables under test, one over each wire: on the embedded server, and on the one
+/// that `DYNAMODB_ENDPOINT` names.
 pub fn tables() -> Vec<Table> {
     static TABLES: OnceLock<Vec<Table>> = OnceLock::new();
     TABLES.get_or_init(fresh_tables).clone()
@@ -72,19 +76,30 @@ pub fn tables() -> Vec<Table> {
 
 /// Empty tables that no other test has.
 pub fn fresh_tables() -> Vec<Table> {
-    let mut endpoints = vec![("embedded", embedded_endpoint())];
+    let mut ways = vec![("embedded", Wire::Rusoto, embedded_endpoint())];
+    #[cfg(feature = "aws-sdk")]
+    ways.push(("embedded, AWS SDK", Wire::AwsSdk, embedded_endpoint()));
     if let Some(endpoint) = named_endpoint() {
-        endpoints.push(("named", endpoint));
+        ways.push(("named", Wire::Rusoto, endpoint.clone()));
+        #[cfg(feature = "aws-sdk")]
+        ways.push(("named, AWS SDK", Wire::AwsSdk, endpoint));
     }
-    endpoints
-        .into_iter()
-        .map(|(name, endpoint)| Table::create(name, endpoint))
+    ways.into_iter()
+        .map(|(name, wire, endpoint)| Table::create_over(wire, name, endpoint))
         .collect()
 }
 
 /// The table on the embedded server.
 pub fn embedded_table() -> Table {
     tables().swap_remove(0)
+}
+
+/// The tables on the embedded server, one over each wire.
+pub fn embedded_tables() -> impl Iterator<Item = Table> {
+    let embedded = embedded_endpoint();
+    tables()
+        .into_iter()
+        .filter(move |table| table.endpoint == embedded)
 }
 
 /// The address of this process's embedded server.
@@ -107,6 +122,82 @@ pub fn test_keys() -> Credentials {
     Credentials::fixed(AccessKeys::new("test", "test"))
 }
 
+/// The ways there are to DynamoDB.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    Rusoto,
+    #[cfg(feature = "aws-sdk")]
+    AwsSdk,
+}
+
+impl Wire {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rusoto => "rusoto",
+            #[cfg(feature = "aws-sdk")]
+            Self::AwsSdk => "AWS SDK",
+        }
+    }
+
+    pub fn named(name: &str) -> Self {
+        match name {
+            #[cfg(feature = "aws-sdk")]
+            "AWS SDK" => Self::AwsSdk,
+            _ => Self::Rusoto,
+        }
+    }
+
+    pub fn store_at(self, endpoint: &str, table: &str) -> TestStore {
+        match self {
+            Self::Rusoto => Arc::new(store_at(endpoint, table)),
+            #[cfg(feature = "aws-sdk")]
+            Self::AwsSdk => Arc::new(AwsSdkStore::new(table, sdk_config(endpoint)).unwrap()),
+        }
+    }
+}
+
+/// A store that has a table.
+pub trait TableStore: LockStore {
+    fn create_table(&self) -> Result<(), StoreError>;
+    fn check_table(&self) -> Result<(), StoreError>;
+}
+
+pub type TestStore = Arc<dyn TableStore>;
+
+impl TableStore for DynamoDbStore {
+    fn create_table(&self) -> Result<(), StoreError> {
+        self.create_table()
+    }
+
+    fn check_table(&self) -> Result<(), StoreError> {
+        self.check_table()
+    }
+}
+
+#[cfg(feature = "aws-sdk")]
+impl TableStore for AwsSdkStore {
+    fn create_table(&self) -> Result<(), StoreError> {
+        self.create_table()
+    }
+
+    fn check_table(&self) -> Result<(), StoreError> {
+        self.check_table()
+    }
+}
+
+/// What the SDK has to know to reach an emulator.
+#[cfg(feature = "aws-sdk")]
+pub fn sdk_config(endpoint: &str) -> aws_sdk_dynamodb::Config {
+    use aws_sdk_dynamodb::config::{Credentials, Region};
+
+    aws_sdk_dynamodb::Config::builder()
+        .region(Region::new("us-east-1"))
+        .endpoint_url(endpoint)
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .build()
+}
+
+/// A store over rusoto.
 pub fn store_at(endpoint: &str, table: &str) -> DynamoDbStore {
     DynamoDbStore::builder(table)
         .region("us-east-1")
@@ -119,8 +210,13 @@ pub fn store_at(endpoint: &str, table: &str) -> DynamoDbStore {
 impl Table {
     /// An empty table on the server at `endpoint`.
     pub fn create(name: &'static str, endpoint: String) -> Self {
+        Self::create_over(Wire::Rusoto, name, endpoint)
+    }
+
+    fn create_over(wire: Wire, name: &'static str, endpoint: String) -> Self {
         let table = Self {
             name,
+            wire,
             endpoint,
             table: unique("locks"),
         };
@@ -128,8 +224,20 @@ impl Table {
         table
     }
 
-    pub fn store(&self) -> DynamoDbStore {
-        store_at(&self.endpoint, &self.table)
+    pub fn store(&self) -> TestStore {
+        self.store_through(&self.endpoint)
+    }
+
+    /// A store that comes to the table by this address.
+    pub fn store_through(&self, endpoint: &str) -> TestStore {
+        self.wire.store_at(endpoint, &self.table)
+    }
+
+    /// A table on the same server, which need not be there.
+    pub fn beside(&self, name: &str) -> Self {
+        let mut other = self.clone();
+        other.table = name.to_owned();
+        other
     }
 
     /// Puts a lock's row as it is, past every check.

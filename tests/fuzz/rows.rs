@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{Consistency, Write, apply};
 use dynamodb_fifo_lock::record::{Holder, LockRecord, Sharer, TicketRow, TicketState};
-use dynamodb_fifo_lock::{
-    DynamoDbStore, HolderId, LockName, LockStore, StoreError, Ticket, Written,
-};
+use dynamodb_fifo_lock::{HolderId, LockName, LockStore, StoreError, Ticket, Written};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -346,7 +344,7 @@ fn names_the_lock(error: &StoreError, name: &LockName) -> bool {
 fn run<S: Strategy>(
     cases: u32,
     strategy: S,
-    test: impl Fn(&Table, &DynamoDbStore, S::Value) -> Result<bool, TestCaseError>,
+    test: impl Fn(&Table, &dyn LockStore, S::Value) -> Result<bool, TestCaseError>,
 ) {
     for table in tables() {
         let config = Config {

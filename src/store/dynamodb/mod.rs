@@ -5,6 +5,8 @@
     reason = "the size is rusoto's, and no error here is on a hot path"
 )]
 
+#[cfg(feature = "aws-sdk")]
+mod aws;
 mod credentials;
 mod failure;
 mod http;
@@ -37,6 +39,10 @@ use rusoto_dynamodb::{
 use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, parse_pem};
 
+#[cfg(feature = "aws-sdk")]
+pub use self::aws::AwsSdkStore;
+#[cfg(feature = "aws-sdk")]
+pub(crate) use self::aws::condition_check;
 pub use self::credentials::{AccessKeys, Credentials};
 use self::credentials::{Cache, Signer};
 use self::http::Courier;
