@@ -13,6 +13,11 @@ use common::{Table, call, embedded_table, fresh_tables, store_at, tables, unique
 
 const WITHIN: Duration = Duration::from_secs(10);
 
+/// These questions are asked by the one store only.
+fn rusoto_store(table: &Table) -> DynamoDbStore {
+    store_at(&table.endpoint, &table.table)
+}
+
 /// A table with the key of a lock table and nothing else, on each server.
 fn plain_tables() -> Vec<Table> {
     let plain = |table: Table| {
@@ -43,19 +48,23 @@ fn plain_tables() -> Vec<Table> {
 fn a_table_that_was_created_here_expires_and_is_on_demand() {
     for table in tables() {
         assert_eq!(
-            table.store().expiry().unwrap(),
+            rusoto_store(&table).expiry().unwrap(),
             Expiry::On,
             "{}",
             table.name
         );
-        assert!(table.store().is_on_demand().unwrap(), "{}", table.name);
+        assert!(
+            rusoto_store(&table).is_on_demand().unwrap(),
+            "{}",
+            table.name
+        );
     }
 }
 
 #[test]
 fn other_tables_are_told_apart() {
     for table in plain_tables() {
-        let store = table.store();
+        let store = rusoto_store(&table);
         assert!(!store.is_on_demand().unwrap(), "{}", table.name);
         assert_eq!(store.expiry().unwrap(), Expiry::Off, "{}", table.name);
         let specification = json!({ "AttributeName": "gone_at", "Enabled": true });
@@ -113,7 +122,9 @@ fn trying_an_action_asks_for_it_and_changes_nothing() {
 
 #[test]
 fn the_public_half_of_the_keys_is_shown() {
-    let keys = embedded_table().store().signing_keys(WITHIN).unwrap();
+    let keys = rusoto_store(&embedded_table())
+        .signing_keys(WITHIN)
+        .unwrap();
     assert_eq!(
         (keys.access_key_id.as_str(), keys.found_in),
         ("test", "program")
@@ -123,7 +134,9 @@ fn the_public_half_of_the_keys_is_shown() {
 
 #[test]
 fn the_clock_of_a_server_on_this_machine_is_this_machines() {
-    let offset = embedded_table().store().clock_offset(WITHIN).unwrap();
+    let offset = rusoto_store(&embedded_table())
+        .clock_offset(WITHIN)
+        .unwrap();
     assert_eq!(offset, ClockOffset::None);
     // Nobody listens there.
     let offset = store_at("http://127.0.0.1:9", "locks").clock_offset(WITHIN);

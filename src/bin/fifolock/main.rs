@@ -12,14 +12,14 @@ mod exit;
 mod interrupt;
 mod ls;
 mod policy;
+#[cfg(unix)]
+mod run;
 mod screen;
 mod shell;
 mod show;
 mod table;
 mod text;
 mod watch;
-#[cfg(unix)]
-mod run;
 
 use std::process::ExitCode;
 

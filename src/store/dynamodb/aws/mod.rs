@@ -72,7 +72,7 @@ impl AwsSdkStore {
     /// without a region, or a file of certificates that cannot be read.
     pub fn new(table: impl Into<String>, config: impl Into<Config>) -> Result<Self, Error> {
         let table = table.into();
-        super::check_table_name(&table)?;
+        super::table::check_name(&table)?;
         let config: Config = config.into();
         if config.region().is_none() {
             return Err(Error::InvalidSetting {
