@@ -83,7 +83,8 @@ pub enum Event<'a> {
         /// What went wrong.
         error: &'a StoreError,
     },
-    /// A held lock was renewed, or claimed in time.
+    /// A held lock was renewed. The first claim of a turn that was granted without one
+    /// is none.
     Renewed {
         /// The lock.
         lock: &'a LockName,
@@ -91,8 +92,7 @@ pub enum Event<'a> {
         token: FencingToken,
         /// From the send to the answer.
         took: Duration,
-        /// What was left of the lease, or of the turn that was to be claimed, when the
-        /// answer came.
+        /// What was left of the lease when the answer came.
         margin: Duration,
     },
     /// A renewal failed. It will be sent again until the lease ends.
@@ -188,7 +188,6 @@ impl<F: Fn(&Event<'_>) + Send + Sync> Observer for F {
     }
 }
 
-/// The observer of a client that was given none.
 /// Both hear of everything, one after the other.
 impl<A: Observer, B: Observer> Observer for (A, B) {
     fn on_event(&self, event: &Event<'_>) {
@@ -197,6 +196,7 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     }
 }
 
+/// The observer of a client that was given none.
 pub(crate) struct Silence;
 
 impl Observer for Silence {

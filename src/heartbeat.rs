@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::lease::Lease;
 use crate::machine::Task;
 use crate::presence::Presence;
-use crate::protocol::{LossReason, Moment, Standing};
+use crate::protocol::{LossReason, Moment, Standing, Write};
 use crate::store::Written;
 
 /// So many renewals may be under way at once.
@@ -342,10 +342,12 @@ fn renew(core: Arc<Core>, lease: Arc<Lease>) -> Task {
         }
         (now.since(sent.moment), margin)
     });
+    let is_claim = matches!(write, Write::Claim { .. });
+    let in_time = !margin.is_zero() && !is_claim;
     Box::new(move || {
         let (lock, token) = (&lease.name, lease.token());
         lease.span.in_scope(|| match &answer {
-            Ok(Written::Applied(_)) if !margin.is_zero() => core.tell(&Event::Renewed {
+            Ok(Written::Applied(_)) if in_time => core.tell(&Event::Renewed {
                 lock,
                 token,
                 took,

@@ -14,6 +14,7 @@ const AHEAD: &str = "fifolock_queue_ahead";
 const GIVEN_UP: &str = "fifolock_given_up_total";
 const LOST: &str = "fifolock_lost_total";
 const FAILED: &str = "fifolock_failed_requests_total";
+const RELEASES_FAILED: &str = "fifolock_failed_releases_total";
 const GONE: &str = "fifolock_gone_total";
 const PASSED_OVER: &str = "fifolock_passed_over_total";
 
@@ -31,6 +32,7 @@ const PASSED_OVER: &str = "fifolock_passed_over_total";
 /// | `fifolock_given_up_total` | counter | acquires that ended without the lock, by `reason` |
 /// | `fifolock_lost_total` | counter | losses, by `reason` |
 /// | `fifolock_failed_requests_total` | counter | requests of waiters and renewals without an answer, by `reason`: `throttled` is one |
+/// | `fifolock_failed_releases_total` | counter | guards that were dropped and could not be released, those whose lock was lost included |
 /// | `fifolock_gone_total` | counter | turns and shares that were ended because their owners were gone |
 /// | `fifolock_passed_over_total` | counter | waiters of this client that missed their turns |
 ///
@@ -63,6 +65,7 @@ impl Meter {
         describe_counter!(GIVEN_UP, "Acquires that ended without the lock");
         describe_counter!(LOST, "Locks that were lost while they were held");
         describe_counter!(FAILED, "Requests of waiters and renewals that failed");
+        describe_counter!(RELEASES_FAILED, "Guards that could not be released");
         describe_counter!(GONE, "Turns and shares whose owners were gone");
         describe_counter!(PASSED_OVER, "Waiters that missed their turns");
         Self { by_lock: false }
@@ -124,7 +127,8 @@ impl Observer for Meter {
                 counter!(LOST, because(reason)).increment(1);
             }
             Event::Released { held, .. } => histogram!(HOLD, labels).record(*held),
-            Event::Position { .. } | Event::ReleaseFailed { .. } => {}
+            Event::ReleaseFailed { .. } => counter!(RELEASES_FAILED, labels).increment(1),
+            Event::Position { .. } => {}
         }
     }
 }
