@@ -229,7 +229,7 @@ fn a_try_whose_answer_was_lost_is_withdrawn_and_begun_anew() {
         };
         log.lock().push(match write {
             Write::TryShare { .. } => "try",
-            Write::Unshare { .. } => "unshare",
+            Write::Evict { .. } => "end share",
             Write::Enqueue { .. } => "enqueue",
             Write::Share { .. } => "share",
             _ => "other",
@@ -246,7 +246,7 @@ fn a_try_whose_answer_was_lost_is_withdrawn_and_begun_anew() {
     let guard = client.acquire_with("lost", permit).unwrap();
     assert!(guard.fencing_token() > beside.fencing_token());
     assert_eq!(sharers(&other, "lost"), 2);
-    assert_eq!(*writes.lock(), ["try", "unshare", "enqueue", "share"]);
+    assert_eq!(*writes.lock(), ["try", "end share", "enqueue", "share"]);
     drop((guard, beside));
     assert!(other.try_acquire("lost").unwrap().is_some());
 }
