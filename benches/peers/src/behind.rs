@@ -105,14 +105,22 @@ fn compare(measures: &[Measure], rows: &[&ContestRow]) -> Vec<Vec<String>> {
                 .iter()
                 .filter_map(|row| Some(((measure.of)(row)?, row.peer.as_str())))
                 .min_by(|a, b| a.0.total_cmp(&b.0))?;
-            Some(worse(measure.name, our, best, peer)?.into_iter().chain([measure.why.into()]))
+            Some(
+                worse(measure.name, our, best, peer)?
+                    .into_iter()
+                    .chain([measure.why.into()]),
+            )
         })
         .map(Iterator::collect)
         .collect()
 }
 
 pub(crate) fn death(rows: &[&DeathRow]) -> Vec<Vec<String>> {
-    let Some(our) = rows.iter().find(|row| row.peer == OURS).and_then(|row| row.after_ms) else {
+    let Some(our) = rows
+        .iter()
+        .find(|row| row.peer == OURS)
+        .and_then(|row| row.after_ms)
+    else {
         return Vec::new();
     };
     let best = rows
@@ -135,7 +143,11 @@ fn worse(name: &str, our: f64, best: f64, peer: &str) -> Option<Vec<String>> {
         return None;
     }
     let by = if best > 0.0 {
-        format!("{} ({} times)", figure(Some(our - best)), figure(Some(our / best)))
+        format!(
+            "{} ({} times)",
+            figure(Some(our - best)),
+            figure(Some(our / best))
+        )
     } else {
         figure(Some(our - best))
     };
@@ -164,7 +176,11 @@ mod tests {
             limit_ms: 90_000,
             after_ms,
         };
-        let rows = [row(OURS, Some(20_000)), row("quick", Some(10_000)), row("never", None)];
+        let rows = [
+            row(OURS, Some(20_000)),
+            row("quick", Some(10_000)),
+            row("never", None),
+        ];
         let found = death(&rows.iter().collect::<Vec<_>>());
         assert_eq!(found.len(), 1);
         assert!(found[0][2].contains("quick"));

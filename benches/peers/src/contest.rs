@@ -52,8 +52,11 @@ impl Contest {
     pub(crate) fn run(&self, endpoint: &str) -> anyhow::Result<Outcome> {
         let table = new_table(endpoint, self.peer)?;
         let proxy = Proxy::start(endpoint, self.added)?;
-        let (processes, threads) =
-            if self.one_client { (1, self.contenders) } else { (self.contenders, 1) };
+        let (processes, threads) = if self.one_client {
+            (1, self.contenders)
+        } else {
+            (self.contenders, 1)
+        };
         let mut team = Team::default();
         for process in 0..processes {
             let command = self.worker(&proxy, &table, process, threads)?;
@@ -64,7 +67,11 @@ impl Contest {
         team.go()?;
         let finished = team.follow(Instant::now() + self.limit, Team::all_done)?;
         let tally = proxy.take();
-        Ok(Outcome { events: std::mem::take(&mut team.events), tally, finished })
+        Ok(Outcome {
+            events: std::mem::take(&mut team.events),
+            tally,
+            finished,
+        })
     }
 
     fn worker(
@@ -114,7 +121,10 @@ pub(crate) fn death(
     holder.wait_until_ready()?;
     holder.go()?;
     let granted = |team: &Team| team.events.iter().any(|event| event.what == What::Granted);
-    ensure!(holder.follow(Instant::now() + START, granted)?, "the holder was not granted");
+    ensure!(
+        holder.follow(Instant::now() + START, granted)?,
+        "the holder was not granted"
+    );
 
     let mut waiter = Team::default();
     waiter.add(contest(Duration::ZERO).worker(&proxy, &table, 1, 1)?)?;
@@ -124,7 +134,9 @@ pub(crate) fn death(
     ensure!(!early, "two are granted at once");
     drop(holder);
     let died = Instant::now();
-    Ok(waiter.follow(died + limit, granted)?.then(|| died.elapsed()))
+    Ok(waiter
+        .follow(died + limit, granted)?
+        .then(|| died.elapsed()))
 }
 
 fn new_table(endpoint: &str, peer: &Peer) -> anyhow::Result<String> {
@@ -182,7 +194,10 @@ impl Team {
 
     fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let all = |team: &Self| team.ready == team.workers.len();
-        ensure!(self.follow(Instant::now() + START, all)?, "the workers do not start");
+        ensure!(
+            self.follow(Instant::now() + START, all)?,
+            "the workers do not start"
+        );
         Ok(())
     }
 
@@ -264,7 +279,11 @@ mod tests {
 
     #[test]
     fn a_stamp_is_read_and_nonsense_is_not() {
-        let event = Event { who: 3, what: What::GaveUp, at: 17 };
+        let event = Event {
+            who: 3,
+            what: What::GaveUp,
+            at: 17,
+        };
         assert_eq!(parse("gave-up 3 17"), Some(event));
         assert_eq!(parse("asked 3"), None);
         assert_eq!(parse("hello 3 17"), None);

@@ -113,7 +113,10 @@ pub(crate) fn figures(events: &[Event], round_trip: u64) -> Figures {
     let overs = hand_overs(&holds, &all);
     let mut taken: Vec<f64> = overs.iter().map(|(took, _)| millis(*took)).collect();
     let again = overs.iter().filter(|(_, again)| *again).count();
-    let mut waits: Vec<f64> = all.iter().map(|attempt| millis(waited(attempt, end))).collect();
+    let mut waits: Vec<f64> = all
+        .iter()
+        .map(|attempt| millis(waited(attempt, end)))
+        .collect();
     let mut cycles: Vec<f64> = all
         .iter()
         .filter_map(|attempt| Some(millis(attempt.released? - attempt.asked)))
@@ -121,7 +124,10 @@ pub(crate) fn figures(events: &[Event], round_trip: u64) -> Figures {
     let per_grant = |count: usize| share(count, holds.len());
     Figures {
         granted: holds.len(),
-        gave_up: all.iter().filter(|attempt| attempt.gave_up.is_some()).count(),
+        gave_up: all
+            .iter()
+            .filter(|attempt| attempt.gave_up.is_some())
+            .count(),
         took_ms: millis(end - start),
         cycle_ms: quantile(&mut cycles, 0.5),
         hand_over_ms: quantile(&mut taken, 0.5),
@@ -222,18 +228,34 @@ mod tests {
                     (What::Releasing, releasing),
                     (What::Released, releasing),
                 ]
-                .map(|(what, at)| Event { who, what, at: at * 1_000_000 })
+                .map(|(what, at)| Event {
+                    who,
+                    what,
+                    at: at * 1_000_000,
+                })
             })
             .collect()
     }
 
     #[test]
     fn a_queue_has_no_inversions() {
-        let found = figures(&contest(&[(0, 0, 1, 10), (1, 2, 15, 20), (2, 3, 26, 30)]), 0);
-        assert_eq!((found.granted, found.violations, found.overtaking), (3, 0, 0));
+        let found = figures(
+            &contest(&[(0, 0, 1, 10), (1, 2, 15, 20), (2, 3, 26, 30)]),
+            0,
+        );
+        assert_eq!(
+            (found.granted, found.violations, found.overtaking),
+            (3, 0, 0)
+        );
         assert_eq!((found.inversions, found.taken_again), (0.0, 0.0));
-        assert_eq!((found.hand_over_ms, found.hand_over_p95_ms), (Some(5.0), Some(6.0)));
-        assert_eq!((found.median_wait_ms, found.longest_wait_ms), (Some(13.0), Some(23.0)));
+        assert_eq!(
+            (found.hand_over_ms, found.hand_over_p95_ms),
+            (Some(5.0), Some(6.0))
+        );
+        assert_eq!(
+            (found.median_wait_ms, found.longest_wait_ms),
+            (Some(13.0), Some(23.0))
+        );
         assert_eq!(found.took_ms, 30.0);
     }
 
@@ -265,7 +287,10 @@ mod tests {
 
     #[test]
     fn holds_that_overlap_are_violations() {
-        let found = figures(&contest(&[(0, 0, 1, 20), (1, 0, 10, 12), (2, 0, 15, 30)]), 0);
+        let found = figures(
+            &contest(&[(0, 0, 1, 20), (1, 0, 10, 12), (2, 0, 15, 30)]),
+            0,
+        );
         assert_eq!(found.violations, 2);
         let touching = figures(&contest(&[(0, 0, 1, 20), (1, 0, 20, 22)]), 0);
         assert_eq!(touching.violations, 0);
@@ -281,7 +306,11 @@ mod tests {
     #[test]
     fn a_wait_without_end_counts_to_the_end() {
         let mut events = contest(&[(0, 0, 1, 100)]);
-        events.push(Event { who: 1, what: What::Asked, at: 10_000_000 });
+        events.push(Event {
+            who: 1,
+            what: What::Asked,
+            at: 10_000_000,
+        });
         let found = figures(&events, 0);
         assert_eq!(found.longest_wait_ms, Some(90.0));
         assert_eq!(found.granted, 1);
@@ -290,8 +319,16 @@ mod tests {
     #[test]
     fn whoever_gave_up_waits_no_longer() {
         let mut events = contest(&[(0, 20, 21, 22)]);
-        events.push(Event { who: 1, what: What::Asked, at: 0 });
-        events.push(Event { who: 1, what: What::GaveUp, at: 10_000_000 });
+        events.push(Event {
+            who: 1,
+            what: What::Asked,
+            at: 0,
+        });
+        events.push(Event {
+            who: 1,
+            what: What::GaveUp,
+            at: 10_000_000,
+        });
         let found = figures(&events, 0);
         assert_eq!((found.gave_up, found.inversions), (1, 0.0));
     }
@@ -299,7 +336,10 @@ mod tests {
     #[test]
     fn nothing_comes_to_nothing() {
         let found = figures(&[], 0);
-        assert_eq!((found.granted, found.hand_over_ms, found.took_ms), (0, None, 0.0));
+        assert_eq!(
+            (found.granted, found.hand_over_ms, found.took_ms),
+            (0, None, 0.0)
+        );
     }
 
     #[test]

@@ -32,8 +32,10 @@ impl About {
         let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
         let memory = field(&read("/proc/meminfo"), "MemTotal");
         let kilobytes = memory.trim_end_matches(" kB").parse().unwrap_or(0_u64);
-        let mut versions: Vec<_> =
-            peers.iter().map(|peer| (peer.name.to_owned(), peer.version())).collect();
+        let mut versions: Vec<_> = peers
+            .iter()
+            .map(|peer| (peer.name.to_owned(), peer.version()))
+            .collect();
         if let Some(version) = cargo_version("aws-sdk-dynamodb") {
             versions.push(("aws-sdk-dynamodb (Rust)".into(), version));
         }
@@ -45,7 +47,11 @@ impl About {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gib: kilobytes.div_ceil(1024 * 1024),
             kernel: first(read("/proc/sys/kernel/osrelease")),
-            load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
+            load: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
             server: server.to_owned(),
             rustc: said("rustc", &["--version"]),
             commit: said("git", &["rev-parse", "--short", "HEAD"]),
@@ -79,7 +85,11 @@ fn command_line() -> String {
 }
 
 fn quoted(word: String) -> String {
-    if word.contains(' ') { format!("'{word}'") } else { word }
+    if word.contains(' ') {
+        format!("'{word}'")
+    } else {
+        word
+    }
 }
 
 fn said(program: &str, options: &[&str]) -> String {

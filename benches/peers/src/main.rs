@@ -87,13 +87,21 @@ fn measure(options: &Report) -> anyhow::Result<()> {
     let peers = if options.only.is_empty() {
         peers::PEERS.iter().collect()
     } else {
-        options.only.iter().map(|name| peers::peer(name)).collect::<Result<Vec<_>, _>>()?
+        options
+            .only
+            .iter()
+            .map(|name| peers::peer(name))
+            .collect::<Result<Vec<_>, _>>()?
     };
     let server = server::Server::open(options.endpoint.as_deref(), options.server_name.as_deref())?;
     let about = About::look(server.name(), options.quick, &peers);
     let mut program = Program {
         endpoint: server.endpoint(),
-        extent: if options.quick { program::QUICK } else { program::FULL },
+        extent: if options.quick {
+            program::QUICK
+        } else {
+            program::FULL
+        },
         peers,
         rows: vec![Row::About(about)],
     };

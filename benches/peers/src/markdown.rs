@@ -4,7 +4,11 @@ use std::fmt::Write as _;
 
 /// A table. The first column is text, the others are figures.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let mut text = format!("| {} |\n|---|{}\n", head.join(" | "), "---:|".repeat(head.len() - 1));
+    let mut text = format!(
+        "| {} |\n|---|{}\n",
+        head.join(" | "),
+        "---:|".repeat(head.len() - 1)
+    );
     for row in rows {
         let _ = writeln!(text, "| {} |", row.join(" | "));
     }
@@ -59,9 +63,27 @@ mod tests {
 
     #[test]
     fn figures_have_three_digits() {
-        let texts = [0.0, 0.1234, 2.0, 12.345, 123.4, 12_345.6, 1_234_567.0, -1_234.0]
-            .map(|value| figure(Some(value)));
-        let wanted = ["0", "0.12", "2.00", "12.3", "123", "12,346", "1,234,567", "-1,234"];
+        let texts = [
+            0.0,
+            0.1234,
+            2.0,
+            12.345,
+            123.4,
+            12_345.6,
+            1_234_567.0,
+            -1_234.0,
+        ]
+        .map(|value| figure(Some(value)));
+        let wanted = [
+            "0",
+            "0.12",
+            "2.00",
+            "12.3",
+            "123",
+            "12,346",
+            "1,234,567",
+            "-1,234",
+        ];
         assert_eq!(texts, wanted);
         assert_eq!(figure(None), "–");
     }

@@ -56,7 +56,10 @@ fn parse(bench: &str, output: &str) -> Vec<Row> {
     output
         .lines()
         .filter_map(|line| serde_json::from_str::<Map<String, Value>>(line).ok())
-        .map(|figures| Row::Own { bench: bench.to_owned(), figures })
+        .map(|figures| Row::Own {
+            bench: bench.to_owned(),
+            figures,
+        })
         .collect()
 }
 
@@ -67,10 +70,18 @@ fn latency(endpoint: Option<&str>) -> anyhow::Result<Vec<Row>> {
     for group in GROUPS {
         for (function, file) in estimates(&home.join(group)) {
             let text = fs::read_to_string(&file)?;
-            rows.push(Row::Latency { group: group.to_owned(), function, nanos: median(&text)? });
+            rows.push(Row::Latency {
+                group: group.to_owned(),
+                function,
+                nanos: median(&text)?,
+            });
         }
     }
-    ensure!(!rows.is_empty(), "criterion left nothing in {}", home.display());
+    ensure!(
+        !rows.is_empty(),
+        "criterion left nothing in {}",
+        home.display()
+    );
     Ok(rows)
 }
 
@@ -82,7 +93,8 @@ fn estimates(group: &Path) -> Vec<(String, PathBuf)> {
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let file = entry.path().join("new/estimates.json");
-            file.is_file().then(|| (entry.file_name().to_string_lossy().into_owned(), file))
+            file.is_file()
+                .then(|| (entry.file_name().to_string_lossy().into_owned(), file))
         })
         .collect();
     found.sort();
@@ -91,14 +103,12 @@ fn estimates(group: &Path) -> Vec<(String, PathBuf)> {
 
 fn median(estimates: &str) -> anyhow::Result<f64> {
     let estimates: Value = serde_json::from_str(estimates)?;
-    estimates["median"]["point_estimate"].as_f64().context("there is no median")
+    estimates["median"]["point_estimate"]
+        .as_f64()
+        .context("there is no median")
 }
 
-fn cargo_bench(
-    bench: &str,
-    endpoint: Option<&str>,
-    options: &[&str],
-) -> anyhow::Result<String> {
+fn cargo_bench(bench: &str, endpoint: Option<&str>, options: &[&str]) -> anyhow::Result<String> {
     let mut command = Command::new("cargo");
     command
         .args(["bench", "--quiet", "--bench", bench, "--"])
@@ -110,7 +120,11 @@ fn cargo_bench(
         command.env("DYNAMODB_ENDPOINT", endpoint);
     }
     let output = command.output().context("cargo does not start")?;
-    ensure!(output.status.success(), "cargo bench --bench {bench}: {}", output.status);
+    ensure!(
+        output.status.success(),
+        "cargo bench --bench {bench}: {}",
+        output.status
+    );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -129,9 +143,17 @@ mod tests {
 
     #[test]
     fn only_objects_are_figures() {
-        let rows = parse("cost", "cost of things\n{\"case\":\"alone\",\"writes\":2}\n3\n");
-        let [Row::Own { bench, figures }] = &rows[..] else { panic!("{rows:?}") };
-        assert_eq!((bench.as_str(), figures["writes"].as_u64()), ("cost", Some(2)));
+        let rows = parse(
+            "cost",
+            "cost of things\n{\"case\":\"alone\",\"writes\":2}\n3\n",
+        );
+        let [Row::Own { bench, figures }] = &rows[..] else {
+            panic!("{rows:?}")
+        };
+        assert_eq!(
+            (bench.as_str(), figures["writes"].as_u64()),
+            ("cost", Some(2))
+        );
     }
 
     #[test]

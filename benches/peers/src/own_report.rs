@@ -29,16 +29,22 @@ pub(crate) fn text(rows: &[Row]) -> String {
             .collect();
         if !lines.is_empty() {
             let _ = writeln!(text, "### `cargo bench --bench {bench} -- --json`\n");
-            text += &if bench == "cost" { cost(&lines) } else { generic(&lines) };
+            text += &if bench == "cost" {
+                cost(&lines)
+            } else {
+                generic(&lines)
+            };
             text.push('\n');
         }
     }
     let times: Vec<_> = rows
         .iter()
         .filter_map(|row| match row {
-            Row::Latency { group, function, nanos } => {
-                Some((group.as_str(), function.as_str(), nanos / 1e6))
-            }
+            Row::Latency {
+                group,
+                function,
+                nanos,
+            } => Some((group.as_str(), function.as_str(), nanos / 1e6)),
             _ => None,
         })
         .collect();
@@ -67,7 +73,13 @@ fn cost(lines: &[&Map<String, Value>]) -> String {
             ]
         })
         .collect();
-    let head = ["case", "requests each", "write units each", "read units each", "acquisitions"];
+    let head = [
+        "case",
+        "requests each",
+        "write units each",
+        "read units each",
+        "acquisitions",
+    ];
     table(&head, &rows)
 }
 
@@ -86,7 +98,9 @@ fn generic(lines: &[&Map<String, Value>]) -> String {
             let rows: Vec<_> = alike
                 .iter()
                 .map(|line| {
-                    keys.iter().map(|key| line.get(key).map(plain).unwrap_or_default()).collect()
+                    keys.iter()
+                        .map(|key| line.get(key).map(plain).unwrap_or_default())
+                        .collect()
                 })
                 .collect();
             table(&head, &rows)
@@ -124,7 +138,10 @@ fn latency(times: &[(&str, &str, f64)]) -> String {
             vec![format!("{group}: {function}"), small(millis), ratio, target]
         })
         .collect();
-    table(&["case", "median", "against the bare requests", "target"], &rows)
+    table(
+        &["case", "median", "against the bare requests", "target"],
+        &rows,
+    )
 }
 
 /// The target of a case, and whether it is met.

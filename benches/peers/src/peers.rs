@@ -123,8 +123,10 @@ pub(crate) const PEERS: &[Peer] = &[
         schema: Schema::Keys(&["id"], None),
         default: "FailOpen, lease 10 s and heartbeat 3 s as in its README (it has no defaults), \
                   one retry, then it gives up and is asked again",
-        eager: Some("FailClosed, acquirePeriodMs 1, retries without end; nobody can take over \
-                     from a dead holder"),
+        eager: Some(
+            "FailClosed, acquirePeriodMs 1, retries without end; nobody can take over \
+                     from a dead holder",
+        ),
         lease_ms: 10_000,
         dead_holder: "a lease after the waiter saw the row, if it has not changed",
     },
@@ -199,7 +201,13 @@ pub(crate) fn cargo_version(name: &str) -> Option<String> {
     let named = format!("name = \"{name}\"");
     let mut lines = include_str!("../Cargo.lock").lines();
     lines.find(|line| *line == named)?;
-    Some(lines.next()?.strip_prefix("version = \"")?.strip_suffix('"')?.to_owned())
+    Some(
+        lines
+            .next()?
+            .strip_prefix("version = \"")?
+            .strip_suffix('"')?
+            .to_owned(),
+    )
 }
 
 fn npm_version(name: &str) -> Option<String> {
@@ -215,7 +223,11 @@ mod tests {
     #[test]
     fn every_peer_has_a_version() {
         for peer in PEERS {
-            assert!(peer.version().starts_with(|c: char| c.is_ascii_digit()), "{}", peer.name);
+            assert!(
+                peer.version().starts_with(|c: char| c.is_ascii_digit()),
+                "{}",
+                peer.name
+            );
         }
     }
 }

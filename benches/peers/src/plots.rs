@@ -55,10 +55,16 @@ pub(crate) fn draw(folder: &Path, rows: &[Row]) -> anyhow::Result<()> {
     let hand_overs = curves(&distances, |row| {
         Some((row.round_trip_ms, row.figures.hand_over_ms?))
     });
-    plot(&folder.join(COST), crowds.is_empty(), |canvas| cost(canvas, &crowds))?;
-    plot(&folder.join(HAND_OVER), hand_overs.is_empty(), |canvas| hand_over(canvas, &hand_overs))?;
+    plot(&folder.join(COST), crowds.is_empty(), |canvas| {
+        cost(canvas, &crowds)
+    })?;
+    plot(&folder.join(HAND_OVER), hand_overs.is_empty(), |canvas| {
+        hand_over(canvas, &hand_overs)
+    })?;
     let eager = of(Workload::Eager);
-    plot(&folder.join(FAIRNESS), eager.is_empty(), |canvas| fairness(canvas, &eager))
+    plot(&folder.join(FAIRNESS), eager.is_empty(), |canvas| {
+        fairness(canvas, &eager)
+    })
 }
 
 fn curves<'a>(
@@ -70,7 +76,10 @@ fn curves<'a>(
         let Some(point) = point(row) else { continue };
         match curves.iter_mut().find(|curve| curve.peer == row.peer) {
             Some(curve) => curve.points.push(point),
-            None => curves.push(Curve { peer: &row.peer, points: vec![point] }),
+            None => curves.push(Curve {
+                peer: &row.peer,
+                points: vec![point],
+            }),
         }
     }
     curves
@@ -144,18 +153,24 @@ fn hand_over(canvas: &Canvas, curves: &[Curve]) -> anyhow::Result<()> {
 
 /// Horizontal bars, one for each row.
 fn fairness(canvas: &Canvas, rows: &[&ContestRow]) -> anyhow::Result<()> {
-    let longest = rows.iter().map(|row| row.figures.inversions).fold(0.1, f64::max);
+    let longest = rows
+        .iter()
+        .map(|row| row.figures.inversions)
+        .fold(0.1, f64::max);
     let mut chart = ChartBuilder::on(canvas)
-        .caption("Inversions for each acquisition: earlier askers still waiting", (FONT, 19))
+        .caption(
+            "Inversions for each acquisition: earlier askers still waiting",
+            (FONT, 19),
+        )
         .margin(14)
         .margin_right(60)
         .x_label_area_size(44)
         .y_label_area_size(330)
         .build_cartesian_2d(0.0..longest * 1.08, (0..rows.len()).into_segmented())?;
     let name = |at: &SegmentValue<usize>| match at {
-        SegmentValue::CenterOf(index) => {
-            rows.get(rows.len() - 1 - index).map_or(String::new(), |row| row.label())
-        }
+        SegmentValue::CenterOf(index) => rows
+            .get(rows.len() - 1 - index)
+            .map_or(String::new(), |row| row.label()),
         _ => String::new(),
     };
     chart
@@ -170,7 +185,11 @@ fn fairness(canvas: &Canvas, rows: &[&ContestRow]) -> anyhow::Result<()> {
         .draw()?;
     for (index, row) in rows.iter().rev().enumerate() {
         let value = row.figures.inversions;
-        let colour = if row.peer == OURS { COLOURS[0] } else { COLOURS[1] };
+        let colour = if row.peer == OURS {
+            COLOURS[0]
+        } else {
+            COLOURS[1]
+        };
         let mut bar = Rectangle::new(
             [
                 (0.0, SegmentValue::Exact(index)),
@@ -202,58 +221,60 @@ fn builder<'a, 'b>(canvas: &'a Canvas<'b>, title: &str) -> ChartBuilder<'a, 'b, 
 
 type Chart<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
 
-fn curve_in<'b, X, Y>(chart: &mut Chart<'_, 'b, X, Y>, curve: &Curve) -> anyhow::Result<()>
+fn curve_in<'a, 'b: 'a, X, Y>(chart: &mut Chart<'a, 'b, X, Y>, curve: &Curve) -> anyhow::Result<()>
 where
     X: Ranged<ValueType = f64>,
     Y: Ranged<ValueType = f64>,
 {
-    let number = crate::peers::PEERS.iter().position(|peer| peer.name == curve.peer).unwrap_or(0);
+    let number = crate::peers::PEERS
+        .iter()
+        .position(|peer| peer.name == curve.peer)
+        .unwrap_or(0);
     let colour = COLOURS[number % COLOURS.len()];
     let width = if curve.peer == OURS { 3 } else { 2 };
-    chart.draw_series(LineSeries::new(curve.points.iter().copied(), colour.stroke_width(width)))?;
+    chart.draw_series(LineSeries::new(
+        curve.points.iter().copied(),
+        colour.stroke_width(width),
+    ))?;
     let points = curve.points.iter().copied();
     let (line, style) = (colour.stroke_width(width), colour.filled());
     let stem = move |x, y| PathElement::new([(x, y), (x + 24, y)], line);
     let series = match number % 4 {
         0 => chart
-            .draw_series(points.map(|at| Circle::new(at, 5, style).into_dyn()))?
+            .draw_series(points.map(|at| Circle::new(at, 5, style)))?
             .label(curve.peer)
             .legend(move |(x, y)| {
-                (EmptyElement::at((0, 0)) + stem(x, y) + Circle::new((x + 12, y), 5, style))
-                    .into_dyn()
+                EmptyElement::at((0, 0)) + stem(x, y) + Circle::new((x + 12, y), 5, style)
             }),
         1 => chart
-            .draw_series(points.map(|at| TriangleMarker::new(at, 7, style).into_dyn()))?
+            .draw_series(points.map(|at| TriangleMarker::new(at, 7, style)))?
             .label(curve.peer)
             .legend(move |(x, y)| {
-                (EmptyElement::at((0, 0)) + stem(x, y) + TriangleMarker::new((x + 12, y), 7, style))
-                    .into_dyn()
+                EmptyElement::at((0, 0)) + stem(x, y) + TriangleMarker::new((x + 12, y), 7, style)
             }),
         2 => chart
-            .draw_series(points.map(|at| Cross::new(at, 5, line).into_dyn()))?
+            .draw_series(points.map(|at| Cross::new(at, 5, line)))?
             .label(curve.peer)
             .legend(move |(x, y)| {
-                (EmptyElement::at((0, 0)) + stem(x, y) + Cross::new((x + 12, y), 5, line))
-                    .into_dyn()
+                EmptyElement::at((0, 0)) + stem(x, y) + Cross::new((x + 12, y), 5, line)
             }),
         _ => chart
-            .draw_series(points.map(|at| {
-                (EmptyElement::at(at) + Rectangle::new([(-5, -5), (5, 5)], style)).into_dyn()
-            }))?
+            .draw_series(
+                points.map(|at| EmptyElement::at(at) + Rectangle::new([(-5, -5), (5, 5)], style)),
+            )?
             .label(curve.peer)
             .legend(move |(x, y)| {
-                (EmptyElement::at((0, 0))
+                EmptyElement::at((0, 0))
                     + stem(x, y)
-                    + Rectangle::new([(x + 7, y - 5), (x + 17, y + 5)], style))
-                .into_dyn()
+                    + Rectangle::new([(x + 7, y - 5), (x + 17, y + 5)], style)
             }),
     };
     let _ = series;
     Ok(())
 }
 
-fn legend<X, Y>(
-    chart: &mut Chart<'_, '_, X, Y>,
+fn legend<'a, 'b: 'a, X, Y>(
+    chart: &mut Chart<'a, 'b, X, Y>,
     position: SeriesLabelPosition,
 ) -> anyhow::Result<()>
 where
@@ -277,5 +298,7 @@ fn bounds(curves: &[Curve], coordinate: impl Fn(&(f64, f64)) -> f64) -> (f64, f6
         .iter()
         .flat_map(|curve| &curve.points)
         .map(coordinate)
-        .fold((f64::INFINITY, 0.0), |(low, high), value| (low.min(value), high.max(value)))
+        .fold((f64::INFINITY, 0.0), |(low, high), value| {
+            (low.min(value), high.max(value))
+        })
 }

@@ -123,7 +123,14 @@ impl Program<'_> {
             let contest = self.contest(peer, settings);
             self.hold(workload, contest, distance);
             if peer.name == OURS {
-                self.hold(workload, Contest { one_client: true, ..contest }, distance);
+                self.hold(
+                    workload,
+                    Contest {
+                        one_client: true,
+                        ..contest
+                    },
+                    distance,
+                );
             }
         }
         Ok(())
@@ -170,9 +177,17 @@ impl Program<'_> {
             let running: Vec<_> = self
                 .peers
                 .iter()
-                .map(|&peer| (peer, scope.spawn(move || contest::death(endpoint, peer, limit))))
+                .map(|&peer| {
+                    (
+                        peer,
+                        scope.spawn(move || contest::death(endpoint, peer, limit)),
+                    )
+                })
                 .collect();
-            running.into_iter().map(|(peer, thread)| (peer, thread.join())).collect()
+            running
+                .into_iter()
+                .map(|(peer, thread)| (peer, thread.join()))
+                .collect()
         });
         for (peer, outcome) in found {
             match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))) {
@@ -188,7 +203,11 @@ impl Program<'_> {
     }
 
     fn natives(&self) -> Vec<&'static Peer> {
-        self.peers.iter().copied().filter(|peer| peer.runner == Runner::Itself).collect()
+        self.peers
+            .iter()
+            .copied()
+            .filter(|peer| peer.runner == Runner::Itself)
+            .collect()
     }
 
     fn contest(&self, peer: &'static Peer, settings: Settings) -> Contest {
@@ -221,7 +240,13 @@ impl Program<'_> {
     }
 
     fn hold(&mut self, workload: Workload, contest: Contest, distance: Distance) {
-        let Contest { peer, settings, contenders, rounds, .. } = contest;
+        let Contest {
+            peer,
+            settings,
+            contenders,
+            rounds,
+            ..
+        } = contest;
         eprintln!(
             "{workload:?}: {}, {} settings, {contenders} x {rounds}, {:?} added",
             peer.name,

@@ -76,7 +76,11 @@ impl Proxy {
             client: Client::builder(TokioExecutor::new()).build(connector),
         });
         runtime.spawn(accept(listener, relay));
-        Ok(Self { endpoint, tally, runtime: Some(runtime) })
+        Ok(Self {
+            endpoint,
+            tally,
+            runtime: Some(runtime),
+        })
     }
 
     pub(crate) fn endpoint(&self) -> &str {
@@ -133,7 +137,10 @@ impl Relay {
     async fn pass_on(&self, request: Request<Incoming>) -> anyhow::Result<Response<Full<Bytes>>> {
         let (mut head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
-        let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+        let target = head
+            .headers
+            .get("x-amz-target")
+            .and_then(|target| target.to_str().ok());
         if let Some((_, operation)) = target.and_then(|target| target.split_once('.')) {
             let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
             tally.count(operation, &body);
@@ -145,7 +152,10 @@ impl Relay {
         head.uri = Uri::from_parts(address)?;
         head.headers.remove(TRANSFER_ENCODING);
         head.headers.remove(CONTENT_LENGTH);
-        let response = self.client.request(Request::from_parts(head, Full::new(body))).await?;
+        let response = self
+            .client
+            .request(Request::from_parts(head, Full::new(body)))
+            .await?;
 
         let (mut head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
@@ -175,7 +185,10 @@ mod tests {
         tally.count("GetItem", br#"{"ConsistentRead":true}"#);
         tally.count("GetItem", b"{}");
         tally.count("DescribeTable", b"{}");
-        assert_eq!((tally.requests, tally.write_units, tally.read_units), (3, 1, 1.5));
+        assert_eq!(
+            (tally.requests, tally.write_units, tally.read_units),
+            (3, 1, 1.5)
+        );
         assert_eq!(tally.by_operation["GetItem"], 2);
     }
 }

@@ -22,7 +22,10 @@ impl Raw {
             .no_delay(true)
             .build()
             .into();
-        Self { agent, endpoint: endpoint.to_owned() }
+        Self {
+            agent,
+            endpoint: endpoint.to_owned(),
+        }
     }
 
     pub(crate) fn call(&self, operation: &str, input: &Value) -> anyhow::Result<Value> {
@@ -47,7 +50,10 @@ impl Raw {
     /// What the server calls itself.
     pub(crate) fn server(&self) -> anyhow::Result<String> {
         let response = self.agent.get(&self.endpoint).call()?;
-        let name = response.headers().get("server").and_then(|name| name.to_str().ok());
+        let name = response
+            .headers()
+            .get("server")
+            .and_then(|name| name.to_str().ok());
         Ok(name.unwrap_or("unknown server").to_owned())
     }
 

@@ -102,12 +102,18 @@ fn head(about: &About) -> String {
     }
     let facts = [
         ("date", about.date.clone()),
-        ("processor", format!("{}, {} cores", about.processor, about.cores)),
+        (
+            "processor",
+            format!("{}, {} cores", about.processor, about.cores),
+        ),
         ("memory", format!("{} GiB", about.memory_gib)),
         ("kernel", about.kernel.clone()),
         ("load when it began", about.load.clone()),
         ("server", about.server.clone()),
-        ("this crate", format!("{}, commit {}", about.our_version(), about.commit)),
+        (
+            "this crate",
+            format!("{}, commit {}", about.our_version(), about.commit),
+        ),
         ("compiler", about.rustc.clone()),
     ];
     text += "| | |\n|---|---|\n";
@@ -239,7 +245,11 @@ fn done(row: &ContestRow) -> String {
     let mut text = if row.finished {
         row.figures.granted.to_string()
     } else {
-        format!("{} of {} when the time was up", row.figures.granted, row.wanted())
+        format!(
+            "{} of {} when the time was up",
+            row.figures.granted,
+            row.wanted()
+        )
     };
     if row.figures.gave_up > 0 {
         let _ = write!(text, ", {} given up", row.figures.gave_up);
@@ -318,8 +328,13 @@ fn sweep(
             std::iter::once((*peer).to_owned()).chain(cells).collect()
         })
         .collect();
-    let head: Vec<_> = std::iter::once("peer").chain(steps.iter().map(String::as_str)).collect();
-    format!("## {title}\n\n{what}\n\n{plot}\n\n{}\n", table(&head, &lines))
+    let head: Vec<_> = std::iter::once("peer")
+        .chain(steps.iter().map(String::as_str))
+        .collect();
+    format!(
+        "## {title}\n\n{what}\n\n{plot}\n\n{}\n",
+        table(&head, &lines)
+    )
 }
 
 fn dead(rows: &[&DeathRow]) -> String {
@@ -341,7 +356,13 @@ fn dead(rows: &[&DeathRow]) -> String {
             ]
         })
         .collect();
-    let head = ["peer", "lease", "next grant after", "in leases", "when it is over"];
+    let head = [
+        "peer",
+        "lease",
+        "next grant after",
+        "in leases",
+        "when it is over",
+    ];
     format!(
         "## A holder that is killed\n\nOne process holds the lock, another has waited for two seconds, \
          and the holder is killed (`SIGKILL`). Default settings; the peers are measured at the same \
@@ -357,7 +378,11 @@ fn where_behind(
     deaths: &[&DeathRow],
 ) -> String {
     let at = |added| -> Vec<_> {
-        alone.iter().filter(|row| row.added_ms == added).copied().collect::<Vec<_>>()
+        alone
+            .iter()
+            .filter(|row| row.added_ms == added)
+            .copied()
+            .collect::<Vec<_>>()
     };
     let groups = [
         ("alone, 0 ms added", behind::alone(&at(0))),
@@ -394,7 +419,11 @@ fn absent(rows: &[Row]) -> String {
     }
     for row in rows {
         if let Row::Failed { peer, what, reason } = row {
-            let _ = writeln!(text, "- {peer} ({what}): it failed: {}.", reason.replace('\n', " "));
+            let _ = writeln!(
+                text,
+                "- {peer} ({what}): it failed: {}.",
+                reason.replace('\n', " ")
+            );
         }
     }
     text

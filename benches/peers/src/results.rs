@@ -19,11 +19,22 @@ pub(crate) enum Row {
     Contest(ContestRow),
     Death(DeathRow),
     /// A peer that takes part but could not be measured.
-    Failed { peer: String, what: String, reason: String },
+    Failed {
+        peer: String,
+        what: String,
+        reason: String,
+    },
     /// A line of one of this crate's own benches.
-    Own { bench: String, figures: Map<String, Value> },
+    Own {
+        bench: String,
+        figures: Map<String, Value>,
+    },
     /// A time that criterion measured: the median, in nanoseconds.
-    Latency { group: String, function: String, nanos: f64 },
+    Latency {
+        group: String,
+        function: String,
+        nanos: f64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -58,7 +58,13 @@ pub(crate) fn prepare(runner: Runner) -> anyhow::Result<()> {
             let wanted = fs::read_to_string(workers.join("package-lock.json"))?;
             unless_done(&home, &wanted, || {
                 run(Command::new("npm")
-                    .args(["ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"])
+                    .args([
+                        "ci",
+                        "--silent",
+                        "--no-audit",
+                        "--no-fund",
+                        "--ignore-scripts",
+                    ])
                     .current_dir(&home))
             })
         }

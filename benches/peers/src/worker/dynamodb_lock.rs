@@ -18,7 +18,10 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<()> {
     let dynamodb = DynamoDbClient::new_with(
         HttpClient::from_connector(connector),
         StaticProvider::new_minimal("test".into(), "test".into()),
-        Region::Custom { name: "us-east-1".into(), endpoint: options.endpoint.clone() },
+        Region::Custom {
+            name: "us-east-1".into(),
+            endpoint: options.endpoint.clone(),
+        },
     );
     let client = |lock: &str| {
         let mut wishes = DynamoDbOptions {
@@ -29,7 +32,9 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<()> {
         if options.settings == Settings::Eager {
             wishes.refresh_period = Duration::from_millis(1);
         }
-        DynamoDbLockClient::default().with_client(dynamodb.clone()).with_options(wishes)
+        DynamoDbLockClient::default()
+            .with_client(dynamodb.clone())
+            .with_options(wishes)
     };
     let own = client(&options.own_lock());
     for _ in 0..options.warm_up {

@@ -3,7 +3,7 @@
 mod dlock;
 mod dynamodb_lease;
 mod dynamodb_lock;
-mod ours;
+pub(crate) mod ours;
 mod raw;
 
 use std::io::{self, Write as _};
@@ -73,7 +73,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 /// Says that the worker is ready, and waits until all are.
