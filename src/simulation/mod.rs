@@ -10,6 +10,7 @@
 
 mod network;
 mod scheduler;
+mod world;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,15 +22,11 @@ use rand::{Rng, SeedableRng};
 
 use self::network::{Faults, Met, Network, Sabotage, Server};
 use self::scheduler::{OUTSIDE, Scheduler, VirtualMachine};
+use self::world::{Kind, World};
 use crate::client::LockClient;
 use crate::error::Error;
 use crate::event::Event;
 use crate::guard::LockGuard;
-use crate::lease::Lease;
-use crate::options::AcquireOptions;
-use crate::protocol::Standing;
-use crate::record::{LockRecord, Mode};
-use crate::types::FencingToken;
 
 const LOCK: &str = "contended";
 const GRACE: Duration = Duration::from_secs(1);
@@ -56,173 +53,6 @@ struct Run {
     stops: u64,
     lost: u64,
     passed_over: u64,
-}
-
-/// What all of a run share.
-struct World {
-    scheduler: Arc<Scheduler>,
-    server: Arc<Server>,
-    /// Every guard that was ever granted, the dead's included.
-    leases: Mutex<Vec<Arc<Lease>>>,
-    tokens: Mutex<Tokens>,
-    kind: Kind,
-    /// How many workers have neither finished nor died.
-    working: Mutex<Vec<usize>>,
-    faultless: bool,
-    grants: AtomicU64,
-    shares: AtomicU64,
-    evicted: AtomicU64,
-    crashes: AtomicU64,
-    closed: AtomicU64,
-    stops: AtomicU64,
-    lost: AtomicU64,
-    passed_over: AtomicU64,
-}
-
-/// The highest tokens that were granted.
-#[derive(Default)]
-struct Tokens {
-    alone: Option<FencingToken>,
-    of_all: Option<FencingToken>,
-}
-
-/// How a lock is used in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// By one at a time.
-    Mutex,
-    /// By one at a time, or by up to so many who share it.
-    Shared(u32),
-}
-
-impl Kind {
-    fn draw(dice: &mut StdRng) -> Self {
-        match dice.random_range(0..4) {
-            0 | 1 => Self::Mutex,
-            2 => Self::Shared(100),
-            _ => Self::Shared(dice.random_range(1..=2)),
-        }
-    }
-
-    /// What one acquisition asks for.
-    fn options(self, dice: &mut StdRng) -> AcquireOptions {
-        let options = AcquireOptions::new();
-        match self {
-            Self::Shared(limit) if dice.random_bool(0.7) => options.permits(limit),
-            _ => options,
-        }
-    }
-}
-
-impl World {
-    /// Nothing counts that happens while everybody runs to its end.
-    fn count(&self, what: &AtomicU64) {
-        if !self.scheduler.is_over() {
-            what.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    /// A guard was returned: nobody else may hold, and its token is the highest.
-    fn granted(&self, guard: &LockGuard) {
-        let token = guard.fencing_token();
-        self.count(&self.grants);
-        if guard.is_shared() {
-            self.count(&self.shares);
-        }
-        self.scheduler.note(|| format!("   granted {token}"));
-        let lease = guard.lease();
-        let mut leases = self.leases.lock();
-        if lease.standing() == Standing::Held {
-            let held = leases
-                .iter()
-                .filter(|other| other.standing() == Standing::Held);
-            let mut sharing = 0;
-            for other in held {
-                if guard.is_shared() && other.mode != Mode::Exclusive {
-                    sharing += 1;
-                    continue;
-                }
-                let other = other.token();
-                self.scheduler
-                    .fail(|| format!("{token} is granted while {other} is held"));
-            }
-            if let Kind::Shared(limit) = self.kind
-                && sharing >= limit
-            {
-                self.scheduler
-                    .fail(|| format!("{token} is granted while {sharing} others share"));
-            }
-        }
-        leases.push(Arc::clone(lease));
-        drop(leases);
-        // Those who share are granted their tokens in order, but hear of it when they
-        // may.
-        let mut tokens = self.tokens.lock();
-        let before = match guard.is_shared() {
-            true => tokens.alone,
-            false => tokens.of_all,
-        };
-        if before.is_some_and(|before| token <= before) {
-            self.scheduler
-                .fail(|| format!("token {token} after {before:?}"));
-        }
-        tokens.of_all = tokens.of_all.max(Some(token));
-        if !guard.is_shared() {
-            tokens.alone = Some(token);
-        }
-    }
-
-    /// A guard says for how long it is held: the server knows better.
-    fn check_end(&self, guard: &LockGuard, lease: Duration) {
-        let remaining = guard.remaining();
-        let state = self.server.state.lock();
-        let turn = (!guard.is_shared()).then_some(guard.lease().ticket);
-        let turn = (guard.lease().id.clone(), turn);
-        let limit = match state.extended.get(&turn) {
-            // The clock of the guard may be a little slow or fast.
-            Some(sent) => (*sent + lease.mul_f64(1.001)).saturating_sub(self.scheduler.now()),
-            None => GRACE,
-        };
-        if remaining > limit + Duration::from_micros(10) {
-            self.scheduler
-                .fail(|| format!("a guard counts on {remaining:?}, of {limit:?}"));
-        }
-    }
-
-    fn check_release(&self, lease: &Lease) {
-        let (ticket, state) = (lease.token(), self.server.state.lock());
-        let still_shares = |record: &LockRecord| record.sharers.contains_key(&lease.id);
-        if state.record.as_ref().is_some_and(still_shares) {
-            self.scheduler
-                .fail(|| format!("{ticket} is said to be released and still shares"));
-        }
-        let served = state
-            .record
-            .as_ref()
-            .map_or(u64::MAX, |record| record.served.get());
-        if served < ticket.get() {
-            self.scheduler
-                .fail(|| format!("{ticket} is said to be released and is not"));
-        }
-    }
-
-    fn done(&self, process: usize) {
-        let mut working = self.working.lock();
-        if let Some(at) = working.iter().position(|worker| *worker == process) {
-            working.remove(at);
-        }
-        if working.is_empty() {
-            self.scheduler.finish();
-        }
-    }
-
-    fn died(&self, process: usize) {
-        let mut working = self.working.lock();
-        working.retain(|worker| *worker != process);
-        if working.is_empty() {
-            self.scheduler.finish();
-        }
-    }
 }
 
 /// Runs one seed.

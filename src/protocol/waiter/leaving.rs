@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::protocol::{Answer, Attempt, GaveUp, Now, Step, Write, expiry};
+use super::{Goal, Waiter};
+use crate::protocol::{Answer, Attempt, GaveUp, Now, Patience, Step, Write, expiry};
 use crate::record::{Mode, TicketRow, TicketState};
 use crate::types::Ticket;
 
@@ -66,5 +67,52 @@ impl Leaving {
             });
         }
         Step::GaveUp(self.why)
+    }
+}
+
+impl Waiter {
+    pub(super) fn reason_to_leave(&self, now: Now) -> Option<GaveUp> {
+        let late = self.attempt.give_up_at.is_some_and(|end| now.moment >= end);
+        if self.cancelled {
+            Some(GaveUp::Cancelled)
+        } else if late && self.attempt.patience == Patience::Queue {
+            Some(GaveUp::TimedOut)
+        } else {
+            None
+        }
+    }
+
+    /// Gives back what we may have. `ours` is a ticket that is known to have its
+    /// turn.
+    pub(super) fn leave(&mut self, why: GaveUp, ours: Option<Ticket>, now: Now) -> Step {
+        let in_flight = match self.goal {
+            Goal::Claim(ticket) | Goal::Share(ticket) => Some(ticket),
+            _ => None,
+        };
+        let shares = match self.goal {
+            Goal::Share(_) | Goal::EndShare(_) => true,
+            // It was granted, and is not wanted any more.
+            Goal::Try => ours.is_some() && self.attempt.mode != Mode::Exclusive,
+            _ => false,
+        };
+        // Nobody can have found fault with our turn yet if it was not our turn half
+        // a grace ago. Then the word we leave is read before anybody is spared.
+        let fresh = !self.told
+            && self.watch.record().is_some_and(|record| {
+                Some(record.turn()) != self.ticket
+                    && now.moment.since(self.not_before) < record.grace / 2
+            });
+        let mut leaving = Leaving {
+            why,
+            withdraw: self.try_lost || self.share_lost.is_some() || shares,
+            release: ours.or(in_flight).or(self.ticket.filter(|_| !fresh)),
+            tombstone: self.ticket,
+            since_ms: self.drawn_wall_ms,
+            releasing: None,
+        };
+        let step = leaving.step(&Answer::Ready, &self.attempt, now);
+        self.goal = Goal::Leave(leaving);
+        self.sent = now.moment;
+        step
     }
 }
