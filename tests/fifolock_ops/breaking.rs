@@ -67,7 +67,7 @@ fn nobody_else_is_hit() {
         held(&table, &lock).release().unwrap();
         let free = break_it(&table, &lock, &["--yes"]);
         assert_eq!(free.code, 1);
-        assert!(free.err.contains("is free"), "{}", free.err);
+        assert!(free.err.contains("nothing to break"), "{}", free.err);
 
         let guard = held(&table, &lock);
         let earlier = (guard.fencing_token().get() - 1).to_string();

@@ -1,11 +1,11 @@
 //! `show` and `ls`.
 
-use dynamodb_fifo_lock::LockName;
 use dynamodb_fifo_lock::record::TicketState::{Left, Waiting};
+use dynamodb_fifo_lock::{AcquireOptions, LockName};
 use serde_json::{Value, json};
 
 use crate::command::{fifolock, hold, queue, run};
-use crate::common::{embedded_table, fresh_tables, tables, unique};
+use crate::common::{embedded_table, fresh_tables, quick, tables, unique};
 
 fn name() -> LockName {
     LockName::new(&unique("shown")).unwrap()
@@ -193,5 +193,41 @@ fn ls_lists_by_name_and_as_asked() {
             run(fifolock(&table, &["ls", "--json", "--prefix", "none"])).out,
             ""
         );
+    }
+}
+
+#[test]
+fn those_who_share_are_shown() {
+    for table in tables() {
+        let lock = name();
+        let client = |owner: &str| quick().owner(owner).build(table.store()).unwrap();
+        let shared = AcquireOptions::new().shared();
+        let (one, two) = (client("reader-1"), client("reader-2"));
+        let _one = one.acquire_with(lock.as_str(), shared.clone()).unwrap();
+        let _two = two.acquire_with(lock.as_str(), shared).unwrap();
+
+        let shown = run(fifolock(&table, &["show", lock.as_str()]));
+        assert_eq!(shown.code, 0, "{}", shown.err);
+        assert!(shown.out.contains("the lock is shared"), "{}", shown.out);
+        let rows = shown
+            .out
+            .lines()
+            .skip_while(|line| !line.starts_with("SHARED BY"));
+        let owners: Vec<_> = rows
+            .skip(1)
+            .filter_map(|row| row.split_whitespace().next())
+            .collect();
+        assert_eq!(owners, ["reader-1", "reader-2"], "{}", shown.out);
+
+        let document = parse(&run(fifolock(&table, &["show", lock.as_str(), "--json"])).out);
+        assert_eq!(document["state"], "shared");
+        assert_eq!(document["sharing"], 2);
+        assert_eq!(document["sharers"][1]["owner"], "reader-2");
+
+        let listed = run(fifolock(
+            &table,
+            &["ls", "--held", "--prefix", lock.as_str()],
+        ));
+        assert!(listed.out.contains("(2 share it)"), "{}", listed.out);
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn run(connection: &Connection, args: &Args) -> Result<u8> {
         bail!("table {} has no lock {:?}", connection.table(), args.name);
     };
     let Some(turn) = status.turn else {
-        bail!("lock {:?} is free: nothing to break", args.name);
+        bail!("nobody holds lock {:?} alone: nothing to break", args.name);
     };
     let token = FencingToken::from(turn);
     if let Some(wanted) = args.token

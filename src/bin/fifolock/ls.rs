@@ -74,7 +74,8 @@ fn is_about_one_row(error: &StoreError) -> bool {
 
 impl Args {
     fn wants(&self, status: &LockStatus) -> bool {
-        status.name.as_str().starts_with(&self.prefix) && (!self.held || status.turn.is_some())
+        let in_use = status.turn.is_some() || !status.sharers.is_empty();
+        status.name.as_str().starts_with(&self.prefix) && (!self.held || in_use)
     }
 }
 
@@ -84,6 +85,9 @@ fn lines(locks: &[LockStatus], now: SystemTime) -> Vec<String> {
     rows.extend(locks.iter().map(|lock| {
         let (owner, since) = match &lock.holder {
             Some(holder) => (printable(&holder.owner), ago(holder.since, now)),
+            None if lock.turn.is_none() && !lock.sharers.is_empty() => {
+                (format!("({} share it)", lock.sharers.len()), "-".into())
+            }
             None => ("-".into(), "-".into()),
         };
         vec![

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use anyhow::Result;
-use dynamodb_fifo_lock::{HolderStatus, LockStatus, WaiterStatus};
+use dynamodb_fifo_lock::{HolderStatus, LockStatus, SharerStatus, WaiterStatus};
 use serde_json::{Value, json};
 
 use crate::args::Connection;
@@ -56,6 +56,7 @@ pub(crate) fn state(status: &LockStatus) -> &'static str {
     match (&status.holder, status.turn) {
         (Some(_), _) => "held",
         (None, Some(_)) => "unclaimed",
+        (None, None) if !status.sharers.is_empty() => "shared",
         (None, None) => "free",
     }
 }
@@ -72,6 +73,11 @@ pub(crate) fn document(status: &LockStatus, now: SystemTime) -> Value {
         .iter()
         .map(|waiter| waiter_document(waiter, now));
     document["waiters"] = waiters.collect();
+    let sharers = status
+        .sharers
+        .iter()
+        .map(|sharer| sharer_document(sharer, now));
+    document["sharers"] = sharers.collect();
     document
 }
 
@@ -83,6 +89,21 @@ pub(crate) fn summary(status: &LockStatus, now: SystemTime) -> Value {
         "turn": status.turn.map(|turn| turn.get()),
         "holder": status.holder.as_ref().map(|holder| holder_document(holder, now)),
         "waiting": status.waiting,
+        "sharing": status.sharers.len(),
+    })
+}
+
+fn sharer_document(sharer: &SharerStatus, now: SystemTime) -> Value {
+    json!({
+        "owner": sharer.owner,
+        "since": rfc3339(sharer.since),
+        "since_ms": epoch_ms(sharer.since),
+        "held_ms": age_ms(sharer.since, now),
+        "lease_ms": u64::try_from(sharer.lease.as_millis()).unwrap_or(u64::MAX),
+        "renewed_at": rfc3339(sharer.renewed_at),
+        "renewed_at_ms": epoch_ms(sharer.renewed_at),
+        "silent_ms": age_ms(sharer.renewed_at, now),
+        "data": sharer.data,
     })
 }
 
@@ -129,7 +150,13 @@ pub(crate) fn lines(status: &LockStatus, now: SystemTime) -> Vec<String> {
             "turn",
             format!("{turn}, which has not said yet that it holds (it need not, for a moment)"),
         )),
+        (None, None) if !status.sharers.is_empty() => {
+            facts.push(("holder", "nobody alone: the lock is shared".into()));
+        }
         (None, None) => facts.push(("holder", "nobody, the lock is free".into())),
+    }
+    if !status.sharers.is_empty() {
+        facts.push(("sharing", status.sharers.len().to_string()));
     }
     let announced = match status.waiters.len() {
         shown if shown as u64 == status.waiting => String::new(),
@@ -141,6 +168,13 @@ pub(crate) fn lines(status: &LockStatus, now: SystemTime) -> Vec<String> {
         .map(|(what, fact)| vec![what.to_owned(), fact])
         .collect();
     let mut lines = columns(&facts);
+    if !status.sharers.is_empty() {
+        lines.push(String::new());
+        let head = ["SHARED BY", "SINCE", "", "RENEWED"];
+        let mut rows = vec![head.map(String::from).to_vec()];
+        rows.extend(status.sharers.iter().map(|sharer| sharer_row(sharer, now)));
+        lines.extend(columns(&rows));
+    }
     if !status.waiters.is_empty() {
         lines.push(String::new());
         let head = ["TICKET", "STATE", "OWNER", "WAITING SINCE", ""];
@@ -169,6 +203,15 @@ fn holder_facts(holder: &HolderStatus, now: SystemTime) -> Vec<(&'static str, St
         facts.push(("data", printable(data)));
     }
     facts
+}
+
+fn sharer_row(sharer: &SharerStatus, now: SystemTime) -> Vec<String> {
+    vec![
+        printable(&sharer.owner),
+        rfc3339(sharer.since),
+        ago(sharer.since, now),
+        ago(sharer.renewed_at, now),
+    ]
 }
 
 fn waiter_row(waiter: &WaiterStatus, now: SystemTime) -> Vec<String> {
