@@ -1,10 +1,11 @@
 //! Two ways to carry rusoto's requests from a blocking caller, one GetItem each:
 //! this crate's blocking client on the calling thread, and a thread with a tokio
-//! runtime over rusoto's HTTP machinery. `docs/http.md` quotes the result.
+//! runtime over rusoto's HTTP machinery. And the two libraries that build and sign
+//! them, one renewal each. `docs/http.md` quotes the results.
 //!
 //! ```text
-//! cargo bench --bench transport
-//! DYNAMODB_ENDPOINT=http://localhost:8000 cargo bench --bench transport
+//! cargo bench --features aws-sdk --bench transport
+//! DYNAMODB_ENDPOINT=http://localhost:8000 cargo bench --features aws-sdk --bench transport
 //! ```
 
 mod support;
@@ -13,11 +14,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use dynamodb_fifo_lock::protocol::Consistency;
-use dynamodb_fifo_lock::{LockName, LockStore};
+use dynamodb_fifo_lock::protocol::{Consistency, Write};
+use dynamodb_fifo_lock::record::Holder;
+use dynamodb_fifo_lock::{HolderId, LockName, LockStore, Ticket};
 use rusoto_core::credential::StaticProvider;
 use rusoto_core::{HttpClient, Region};
 use rusoto_dynamodb::{AttributeValue, DynamoDb, DynamoDbClient, GetItemInput};
+use support::common::{Wire, unique};
 
 fn question(table: &str) -> GetItemInput {
     let text = AttributeValue {
@@ -75,5 +78,44 @@ fn transport(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, transport);
+/// The write that every heartbeat is.
+fn renewal(c: &mut Criterion) {
+    let table = support::table();
+    let wires = [
+        Wire::Rusoto,
+        #[cfg(feature = "aws-sdk")]
+        Wire::AwsSdk,
+    ];
+    for wire in wires {
+        let store = wire.store_at(&table.endpoint, &table.table);
+        let within = Duration::from_secs(3);
+        let lock = LockName::new(&unique("renewed")).unwrap();
+        let take = Write::Try {
+            holder: Holder {
+                id: HolderId::new("me"),
+                lease: Duration::from_secs(20),
+                owner: "me".into(),
+                since_ms: 1,
+                renewed_at_ms: 1,
+                data: None,
+            },
+            start: Ticket::new(10),
+            grace: Duration::from_secs(1),
+        };
+        store.write(&lock, &take, within).unwrap();
+        let renew = Write::Renew {
+            ticket: Ticket::new(11),
+            id: HolderId::new("me"),
+            wall_ms: 2,
+        };
+        c.bench_function(&format!("a renewal over {}", wire.name()), |bencher| {
+            bencher.iter(|| {
+                let renewed = store.write(&lock, &renew, within).unwrap();
+                assert!(renewed.applied().is_some());
+            });
+        });
+    }
+}
+
+criterion_group!(benches, transport, renewal);
 criterion_main!(benches);
