@@ -49,6 +49,7 @@ use self::http::Courier;
 use self::item::Item;
 pub use self::probe::{Action, ClockOffset, SigningKeys};
 use self::region::from_environment;
+use self::rules::store_over_a_wire;
 pub use self::table::Expiry;
 use self::wire::{Asked, Updated, Wire};
 use super::{LockStore, Page, PageEnd, Written};
@@ -248,68 +249,7 @@ fn deadline(within: Duration) -> Instant {
     now.checked_add(within).unwrap_or(now + LONGEST)
 }
 
-impl LockStore for DynamoDbStore {
-    fn read(
-        &self,
-        lock: &LockName,
-        consistency: Consistency,
-        within: Duration,
-    ) -> Result<Option<LockRecord>, StoreError> {
-        rules::read(self, lock, consistency, within)
-    }
-
-    fn write(
-        &self,
-        lock: &LockName,
-        write: &Write,
-        within: Duration,
-    ) -> Result<Written, StoreError> {
-        rules::write(self, lock, write, within)
-    }
-
-    fn announce(
-        &self,
-        lock: &LockName,
-        row: &TicketRow,
-        within: Duration,
-    ) -> Result<bool, StoreError> {
-        rules::announce(self, lock, row, within)
-    }
-
-    fn dequeue(
-        &self,
-        lock: &LockName,
-        ticket: Ticket,
-        id: &HolderId,
-        within: Duration,
-    ) -> Result<(), StoreError> {
-        rules::dequeue(self, lock, ticket, id, within)
-    }
-
-    fn look(
-        &self,
-        lock: &LockName,
-        from: Ticket,
-        to: Ticket,
-        limit: usize,
-        within: Duration,
-    ) -> Result<Vec<TicketRow>, StoreError> {
-        rules::look(self, lock, from, to, limit, within)
-    }
-
-    fn list(&self, after: Option<&PageEnd>, within: Duration) -> Result<Page, StoreError> {
-        rules::list(self, after, within)
-    }
-
-    fn condition_check(
-        &self,
-        lock: &LockName,
-        ticket: Ticket,
-        id: &HolderId,
-    ) -> Option<ConditionCheck> {
-        Some(request::condition_check(&self.table, lock, ticket, id))
-    }
-}
+store_over_a_wire!(DynamoDbStore);
 
 impl fmt::Debug for DynamoDbStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,6 +10,7 @@ use rusoto_dynamodb::{
 };
 
 use super::failure::explain;
+use super::wire::Wire;
 use super::{DynamoDbStore, deadline, listing, request};
 use crate::error::StoreError;
 use crate::protocol::{Consistency, Write};
@@ -118,7 +119,7 @@ impl DynamoDbStore {
                 let mut input = listing::scan(&self.table, None);
                 // One row is enough to see that it is allowed.
                 input.limit = Some(1);
-                self.ask(within, |client| async move { client.scan(input).await })
+                Wire::scan(self, input, within)
                     .map(drop)
                     .map_err(|error| explain(&self.table, error))
             }

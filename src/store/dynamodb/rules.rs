@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use rusoto_core::RusotoError;
-use rusoto_dynamodb::{DeleteItemError, DescribeTableInput, GetItemInput};
+use rusoto_dynamodb::{DeleteItemError, GetItemInput};
 
 use super::failure::explain;
 use super::item::{self, Strangers};
@@ -159,10 +159,7 @@ fn look_at_key(wire: &impl Wire, error: StoreError, within: Duration) -> StoreEr
     let StoreError::WrongKeySchema { .. } = &error else {
         return error;
     };
-    let input = DescribeTableInput {
-        table_name: wire.table().into(),
-    };
-    match wire.describe_table(input, within) {
+    match table::describe(wire, within) {
         Ok(table) => StoreError::WrongKeySchema {
             table: wire.table().into(),
             found: table::key_of(&table).join(", "),
@@ -177,3 +174,73 @@ fn shows_nothing() -> StoreError {
         source: anyhow!("the answer to a question for rows does not show any list").into(),
     }
 }
+
+/// Makes a store of a type with a `table` that is a [`Wire`].
+macro_rules! store_over_a_wire {
+    ($store:ty) => {
+        impl LockStore for $store {
+            fn read(
+                &self,
+                lock: &LockName,
+                consistency: Consistency,
+                within: Duration,
+            ) -> Result<Option<LockRecord>, StoreError> {
+                rules::read(self, lock, consistency, within)
+            }
+
+            fn write(
+                &self,
+                lock: &LockName,
+                write: &Write,
+                within: Duration,
+            ) -> Result<Written, StoreError> {
+                rules::write(self, lock, write, within)
+            }
+
+            fn announce(
+                &self,
+                lock: &LockName,
+                row: &TicketRow,
+                within: Duration,
+            ) -> Result<bool, StoreError> {
+                rules::announce(self, lock, row, within)
+            }
+
+            fn dequeue(
+                &self,
+                lock: &LockName,
+                ticket: Ticket,
+                id: &HolderId,
+                within: Duration,
+            ) -> Result<(), StoreError> {
+                rules::dequeue(self, lock, ticket, id, within)
+            }
+
+            fn look(
+                &self,
+                lock: &LockName,
+                from: Ticket,
+                to: Ticket,
+                limit: usize,
+                within: Duration,
+            ) -> Result<Vec<TicketRow>, StoreError> {
+                rules::look(self, lock, from, to, limit, within)
+            }
+
+            fn list(&self, after: Option<&PageEnd>, within: Duration) -> Result<Page, StoreError> {
+                rules::list(self, after, within)
+            }
+
+            fn condition_check(
+                &self,
+                lock: &LockName,
+                ticket: Ticket,
+                id: &HolderId,
+            ) -> Option<ConditionCheck> {
+                Some(request::condition_check(&self.table, lock, ticket, id))
+            }
+        }
+    };
+}
+
+pub(super) use store_over_a_wire;

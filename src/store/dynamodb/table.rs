@@ -84,7 +84,9 @@ impl DynamoDbStore {
     /// [`StoreError::TableMissing`], or whatever kept the question from being
     /// answered.
     pub fn is_on_demand(&self) -> Result<bool, StoreError> {
-        let billing = describe(self)?.billing_mode_summary.unwrap_or_default();
+        let billing = describe(self, REQUEST)?
+            .billing_mode_summary
+            .unwrap_or_default();
         Ok(billing.billing_mode.as_deref() == Some(ON_DEMAND))
     }
 
@@ -150,7 +152,7 @@ pub(super) fn create(wire: &impl Wire) -> Result<(), StoreError> {
 }
 
 pub(super) fn check(wire: &impl Wire) -> Result<(), StoreError> {
-    let table = describe(wire)?;
+    let table = describe(wire, REQUEST)?;
     // A table that is being updated serves requests.
     if !matches!(table.table_status.as_deref(), Some("ACTIVE" | "UPDATING")) {
         return Err(StoreError::TableMissing {
@@ -168,11 +170,11 @@ pub(super) fn check(wire: &impl Wire) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn describe(wire: &impl Wire) -> Result<TableDescription, StoreError> {
+pub(super) fn describe(wire: &impl Wire, within: Duration) -> Result<TableDescription, StoreError> {
     let input = DescribeTableInput {
         table_name: wire.table().into(),
     };
-    wire.describe_table(input, REQUEST)
+    wire.describe_table(input, within)
         .map_err(|error| explain(wire.table(), error))
 }
 

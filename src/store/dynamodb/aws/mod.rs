@@ -17,6 +17,7 @@ use rusoto_dynamodb::ConditionCheck;
 use self::http::Post;
 use self::keys::Keys;
 pub(crate) use self::values::condition_check;
+use super::rules::store_over_a_wire;
 use super::{request, rules, table};
 use crate::error::{Error, StoreError};
 use crate::protocol::{Consistency, Write};
@@ -129,65 +130,4 @@ impl fmt::Debug for AwsSdkStore {
     }
 }
 
-impl LockStore for AwsSdkStore {
-    fn read(
-        &self,
-        lock: &LockName,
-        consistency: Consistency,
-        within: Duration,
-    ) -> Result<Option<LockRecord>, StoreError> {
-        rules::read(self, lock, consistency, within)
-    }
-
-    fn write(
-        &self,
-        lock: &LockName,
-        write: &Write,
-        within: Duration,
-    ) -> Result<Written, StoreError> {
-        rules::write(self, lock, write, within)
-    }
-
-    fn announce(
-        &self,
-        lock: &LockName,
-        row: &TicketRow,
-        within: Duration,
-    ) -> Result<bool, StoreError> {
-        rules::announce(self, lock, row, within)
-    }
-
-    fn dequeue(
-        &self,
-        lock: &LockName,
-        ticket: Ticket,
-        id: &HolderId,
-        within: Duration,
-    ) -> Result<(), StoreError> {
-        rules::dequeue(self, lock, ticket, id, within)
-    }
-
-    fn look(
-        &self,
-        lock: &LockName,
-        from: Ticket,
-        to: Ticket,
-        limit: usize,
-        within: Duration,
-    ) -> Result<Vec<TicketRow>, StoreError> {
-        rules::look(self, lock, from, to, limit, within)
-    }
-
-    fn list(&self, after: Option<&PageEnd>, within: Duration) -> Result<Page, StoreError> {
-        rules::list(self, after, within)
-    }
-
-    fn condition_check(
-        &self,
-        lock: &LockName,
-        ticket: Ticket,
-        id: &HolderId,
-    ) -> Option<ConditionCheck> {
-        Some(request::condition_check(&self.table, lock, ticket, id))
-    }
-}
+store_over_a_wire!(AwsSdkStore);
