@@ -4,6 +4,7 @@
 //! in this process; the contract tests hold the two against each other.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use rusoto_dynamodb::{AttributeValue, ConditionCheck, UpdateItemInput};
 
@@ -48,6 +49,9 @@ const DRAW: &str = "#schema = if_not_exists(#schema, :schema), \
 const OURS_TO_TAKE: &str = "#schema = :schema AND #served = :before AND #issued >= :ticket \
     AND (attribute_not_exists(#holder) OR #holder.#id = :id)";
 
+/// Nobody has a turn, and nobody waits for one.
+const FREE: &str = "#issued = #served AND attribute_not_exists(#holder)";
+
 /// Nobody shares the lock.
 const UNSHARED: &str = "(attribute_not_exists(#sharers) OR #sharers = :zero)";
 
@@ -69,30 +73,17 @@ const MOVE: &str = "#moved_at = :now, #revision = #revision + :one";
 pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemInput {
     let schema = (":schema", number(SCHEMA_VERSION));
     let one = (":one", number(1));
-    let zero = || (":zero", number(0));
     let (condition, update, values) = match write {
         Write::Try {
             holder: holding,
             start,
             grace,
         } => (
-            format!(
-                "{ABSENT} OR ({SOUND} AND #issued = #served AND attribute_not_exists(#holder) \
-                 AND {UNSHARED})"
-            ),
+            format!("{ABSENT} OR ({SOUND} AND {FREE} AND {UNSHARED})"),
             format!(
                 "SET {DRAW}, #revision = if_not_exists(#revision, :zero) + :one, #holder = :holder"
             ),
-            vec![
-                schema,
-                one,
-                zero(),
-                (":last", number(Ticket::MAX.get())),
-                (":longest", number(LONGEST_MS)),
-                (":start", number(start.get())),
-                (":grace", number(millis(*grace))),
-                (":holder", holder(holding)),
-            ],
+            drawing(*start, *grace, vec![(":holder", holder(holding))]),
         ),
         Write::TryShare {
             holder,
@@ -100,10 +91,7 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
             start,
             grace,
         } => (
-            format!(
-                "{ABSENT} OR ({SOUND} AND #issued = #served AND attribute_not_exists(#holder) \
-                 AND {ROOM})"
-            ),
+            format!("{ABSENT} OR ({SOUND} AND {FREE} AND {ROOM})"),
             format!(
                 "SET #schema = if_not_exists(#schema, :schema), \
                  #issued = if_not_exists(#issued, :start) + :one, \
@@ -111,18 +99,15 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
                  #grace = if_not_exists(#grace, :grace), #moved_at = :now, \
                  #revision = if_not_exists(#revision, :zero) + :one, {JOIN}"
             ),
-            vec![
-                schema,
-                one,
-                zero(),
-                (":last", number(Ticket::MAX.get())),
-                (":longest", number(LONGEST_MS)),
-                (":start", number(start.get())),
-                (":grace", number(millis(*grace))),
-                (":limit", number(u64::from(*limit))),
-                (":now", number(holder.since_ms)),
-                (":sharer", sharer(holder, 0)),
-            ],
+            drawing(
+                *start,
+                *grace,
+                vec![
+                    (":limit", number(u64::from(*limit))),
+                    (":now", number(holder.since_ms)),
+                    (":sharer", sharer(holder, 0)),
+                ],
+            ),
         ),
         Write::Share {
             ticket,
@@ -134,7 +119,7 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
             vec![
                 schema,
                 one,
-                zero(),
+                (":zero", number(0)),
                 (":before", number(ticket.previous().get())),
                 (":ticket", number(ticket.get())),
                 (":id", text(holder.id.as_str())),
@@ -161,18 +146,15 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
         Write::Enqueue { start, grace } => (
             format!("{ABSENT} OR ({SOUND} AND {HOLDER_SOUND})"),
             format!("SET {DRAW}, #revision = if_not_exists(#revision, :zero)"),
-            vec![
-                schema,
-                one,
-                zero(),
-                (":last", number(Ticket::MAX.get())),
-                (":longest", number(LONGEST_MS)),
-                (":start", number(start.get())),
-                (":grace", number(millis(*grace))),
-                (":parts", number(PARTS_WITH_DATA - 1)),
-                (":parts_with_data", number(PARTS_WITH_DATA)),
-                (":text", text("S")),
-            ],
+            drawing(
+                *start,
+                *grace,
+                vec![
+                    (":parts", number(PARTS_WITH_DATA - 1)),
+                    (":parts_with_data", number(PARTS_WITH_DATA)),
+                    (":text", text("S")),
+                ],
+            ),
         ),
         Write::Claim {
             ticket,
@@ -277,6 +259,26 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
         return_values: Some("ALL_NEW".into()),
         ..UpdateItemInput::default()
     }
+}
+
+/// The values of a write that draws a ticket from a sound record or a new one, and
+/// `more`.
+fn drawing(
+    start: Ticket,
+    grace: Duration,
+    more: Vec<(&'static str, AttributeValue)>,
+) -> Vec<(&'static str, AttributeValue)> {
+    let mut values = vec![
+        (":schema", number(SCHEMA_VERSION)),
+        (":one", number(1)),
+        (":zero", number(0)),
+        (":last", number(Ticket::MAX.get())),
+        (":longest", number(LONGEST_MS)),
+        (":start", number(start.get())),
+        (":grace", number(millis(grace))),
+    ];
+    values.extend(more);
+    values
 }
 
 /// Whose share a write begins, renews or ends.
