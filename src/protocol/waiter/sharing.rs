@@ -1,7 +1,7 @@
 //! Sharing a lock, and waiting for those who share it.
 
 use super::{Goal, Waiter};
-use crate::protocol::{Consistency, Notice, Now, Patience, Place, Step, Write, has_abandoned};
+use crate::protocol::{Consistency, Notice, Now, Patience, Step, Write, has_abandoned};
 use crate::record::{LockRecord, Mode, Sharer};
 use crate::types::{HolderId, Ticket};
 
@@ -33,9 +33,8 @@ impl Waiter {
                 Mode::Shared { .. } => self.pursue(Goal::Share(ticket), now),
             };
         }
-        if let Some(gone) = self.gone_sharer(record, now) {
-            let goal = Goal::Evict(gone.holder.id.clone(), gone.beats);
-            return self.pursue(goal, now);
+        if let Some(eviction) = self.eviction(record, now) {
+            return self.pursue(eviction, now);
         }
         // Who waits for room shows signs of life as a holder does.
         let renew_at = self
@@ -45,12 +44,7 @@ impl Waiter {
         let Some(renew_at) = renew_at.filter(|at| now.moment < *at) else {
             return self.pursue(Goal::Claim(ticket), now);
         };
-        let place = Place {
-            ahead: 0,
-            turn_lasts: self.watch.turn_lasts(now.moment),
-            turn_time: self.watch.turn_time(),
-        };
-        let pause = self.attempt.pace.pause(place, now.dice);
+        let pause = self.attempt.pace.pause(self.place(0, now), now.dice);
         let wake = now.moment.plus(pause).min(renew_at);
         let wake = match self.watch.next_death() {
             Some(death) => wake.min(death.max(now.moment)),
@@ -60,11 +54,13 @@ impl Waiter {
         self.pause(wake, now)
     }
 
-    fn gone_sharer<'a>(&'a self, record: &'a LockRecord, now: Now) -> Option<&'a Sharer> {
+    /// The end of the share of somebody who is gone, if anybody is.
+    fn eviction(&self, record: &LockRecord, now: Now) -> Option<Goal> {
         let allowance = self.attempt.clock_allowance;
         let abandoned = |sharer: &&Sharer| has_abandoned(sharer, now.wall_ms, allowance);
         let dead = self.watch.dead_sharer(now.moment);
-        dead.or_else(|| record.sharers.values().find(abandoned))
+        let gone = dead.or_else(|| record.sharers.values().find(abandoned))?;
+        Some(Goal::Evict(gone.holder.id.clone(), gone.beats))
     }
 
     pub(super) fn evicted(&mut self, id: &HolderId, record: LockRecord, now: Now) -> Step {
@@ -90,9 +86,8 @@ impl Waiter {
     pub(super) fn make_room(&mut self, record: &LockRecord, now: Now) -> Step {
         self.watch.observe(record, now.moment);
         let full = !record.has_room(self.attempt.mode);
-        let gone = self.gone_sharer(record, now).filter(|_| full);
-        match gone.map(|gone| Goal::Evict(gone.holder.id.clone(), gone.beats)) {
-            Some(goal) => self.pursue(goal, now),
+        match self.eviction(record, now).filter(|_| full) {
+            Some(eviction) => self.pursue(eviction, now),
             None => self.not_ours(now),
         }
     }

@@ -20,11 +20,7 @@ impl Waiter {
         let Some(record) = self.watch.record() else {
             return self.look(Consistency::Strong, now);
         };
-        let place = Place {
-            ahead: self.watch.ahead_of(ticket).unwrap_or(0),
-            turn_lasts: self.watch.turn_lasts(now.moment),
-            turn_time: self.watch.turn_time(),
-        };
+        let place = self.place(self.watch.ahead_of(ticket).unwrap_or(0), now);
         let mut pause = self.attempt.pace.pause(place, now.dice);
         let late = now.moment.since(self.drawn) > ANNOUNCE_DELAY && !self.announced;
         if late {
@@ -57,6 +53,14 @@ impl Waiter {
             false => Consistency::Eventual,
         });
         self.pause(wake, now)
+    }
+
+    pub(super) fn place(&self, ahead: u64, now: Now) -> Place {
+        Place {
+            ahead,
+            turn_lasts: self.watch.turn_lasts(now.moment),
+            turn_time: self.watch.turn_time(),
+        }
     }
 
     pub(super) fn failed(&mut self, failure: Failure, now: Now) -> Step {
