@@ -8,12 +8,12 @@ use crate::acquire::{Acquire, Manner, Outcome};
 use crate::attendance::CloseReport;
 use crate::breaking;
 use crate::builder::LockClientBuilder;
+use crate::core::Core;
 use crate::error::Error;
 use crate::event::Event;
 use crate::guard::LockGuard;
 use crate::inspect::{self, LockStatus, Locks};
 use crate::lease::Lease;
-use crate::machine::SharedMachine;
 use crate::options::AcquireOptions;
 use crate::protocol::{Patience, Tenure};
 use crate::record::Mode;
@@ -307,12 +307,8 @@ impl LockClient {
         }
     }
 
-    pub(crate) fn machine(&self) -> &SharedMachine {
-        &self.shared.core.machine
-    }
-
-    pub(crate) fn acquire_timeout_setting(&self) -> Option<Duration> {
-        self.shared.core.settings.acquire_timeout
+    pub(crate) fn core(&self) -> &Core {
+        &self.shared.core
     }
 
     fn begin(&self, lock: &LockName, manner: Manner) -> Result<Option<LockGuard>, Error> {

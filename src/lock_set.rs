@@ -1,7 +1,5 @@
 //! Several locks at once, or none.
 
-use std::sync::Arc;
-
 use crate::client::LockClient;
 use crate::error::Error;
 use crate::guard::LockGuard;
@@ -107,16 +105,16 @@ impl LockClient {
     ) -> Result<LockSet, Error> {
         let names = in_order(names)?;
         options.check()?;
-        let machine = Arc::clone(self.machine());
-        let timeout = options.timeout.or(self.acquire_timeout_setting());
-        let give_up_at = timeout.map(|timeout| machine.now().plus(timeout));
+        let core = self.core();
+        let timeout = options.timeout.or(core.settings.acquire_timeout);
+        let give_up_at = timeout.map(|timeout| core.machine.now().plus(timeout));
         let mut set = LockSet {
             guards: Vec::with_capacity(names.len()),
         };
         for name in names {
             let mut options = options.clone();
             if let Some(end) = give_up_at {
-                let left = end.since(machine.now());
+                let left = end.since(core.machine.now());
                 if left.is_zero() {
                     return Err(Error::AcquireTimeout {
                         lock: name,
