@@ -1,6 +1,6 @@
 //! `fifolock show`: one lock, who holds it and who waits.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use dynamodb_fifo_lock::{HolderStatus, LockStatus, SharerStatus, WaiterStatus};
@@ -94,31 +94,45 @@ pub(crate) fn summary(status: &LockStatus, now: SystemTime) -> Value {
 }
 
 fn sharer_document(sharer: &SharerStatus, now: SystemTime) -> Value {
-    json!({
-        "owner": sharer.owner,
-        "since": rfc3339(sharer.since),
-        "since_ms": epoch_ms(sharer.since),
-        "held_ms": age_ms(sharer.since, now),
-        "lease_ms": u64::try_from(sharer.lease.as_millis()).unwrap_or(u64::MAX),
-        "renewed_at": rfc3339(sharer.renewed_at),
-        "renewed_at_ms": epoch_ms(sharer.renewed_at),
-        "silent_ms": age_ms(sharer.renewed_at, now),
-        "data": sharer.data,
-    })
+    hold_document(
+        &sharer.owner,
+        sharer.lease,
+        (sharer.since, sharer.renewed_at),
+        sharer.data.as_deref(),
+        now,
+    )
 }
 
 fn holder_document(holder: &HolderStatus, now: SystemTime) -> Value {
+    let mut document = hold_document(
+        &holder.owner,
+        holder.lease,
+        (holder.since, holder.renewed_at),
+        holder.data.as_deref(),
+        now,
+    );
+    document["token"] = holder.token.get().into();
+    document
+}
+
+/// What there is to say of anybody who holds, alone or not.
+fn hold_document(
+    owner: &str,
+    lease: Duration,
+    (since, renewed_at): (SystemTime, SystemTime),
+    data: Option<&str>,
+    now: SystemTime,
+) -> Value {
     json!({
-        "owner": holder.owner,
-        "token": holder.token.get(),
-        "since": rfc3339(holder.since),
-        "since_ms": epoch_ms(holder.since),
-        "held_ms": age_ms(holder.since, now),
-        "lease_ms": u64::try_from(holder.lease.as_millis()).unwrap_or(u64::MAX),
-        "renewed_at": rfc3339(holder.renewed_at),
-        "renewed_at_ms": epoch_ms(holder.renewed_at),
-        "silent_ms": age_ms(holder.renewed_at, now),
-        "data": holder.data,
+        "owner": owner,
+        "since": rfc3339(since),
+        "since_ms": epoch_ms(since),
+        "held_ms": age_ms(since, now),
+        "lease_ms": u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
+        "renewed_at": rfc3339(renewed_at),
+        "renewed_at_ms": epoch_ms(renewed_at),
+        "silent_ms": age_ms(renewed_at, now),
+        "data": data,
     })
 }
 
