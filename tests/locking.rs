@@ -10,34 +10,16 @@ use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 use dynamodb_fifo_lock::testing::{Fate, FaultyStore, Request};
-use dynamodb_fifo_lock::{
-    AcquireOptions, Error, Event, LockClient, LockGuard, LossReason, MemoryStore,
-};
+use dynamodb_fifo_lock::{AcquireOptions, Error, Event, LockGuard, LossReason, MemoryStore};
 use parking_lot::Mutex;
 
-use common::{DEADLINE, backends, quick, tables, unique, wait_for};
-
-/// A client that says on a channel when it has joined a queue.
-fn announcing(
-    store: impl dynamodb_fifo_lock::LockStore + 'static,
-) -> (LockClient, crossbeam_channel::Receiver<u64>) {
-    let (joined, joins) = unbounded();
-    let client = quick()
-        .observer(move |event: &Event<'_>| {
-            if let Event::Enqueued { ticket, .. } = event {
-                let _ = joined.send(ticket.get());
-            }
-        })
-        .build(store)
-        .unwrap();
-    (client, joins)
-}
+use common::{DEADLINE, announcing, backends, quick, tables, unique, wait_for};
 
 #[test]
 fn grants_come_in_the_order_of_asking() {
     for backend in backends() {
         let lock = unique("order");
-        let (client, joins) = announcing(backend.store);
+        let (client, joins) = announcing(quick(), backend.store);
         let first = client.acquire(&lock).unwrap();
         let granted = Mutex::new(Vec::new());
         thread::scope(|scope| {
@@ -76,7 +58,7 @@ fn a_crashed_holder_is_gone_past_when_its_lease_is_over_and_not_before() {
             .unwrap();
         let stale = doomed.acquire(&lock).unwrap();
         crashed.store(true, Ordering::SeqCst);
-        let (heir, joins) = announcing(backend.store);
+        let (heir, joins) = announcing(quick(), backend.store);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| heir.acquire_timeout(&lock, DEADLINE).unwrap());
             joins.recv_timeout(DEADLINE).unwrap();
@@ -118,7 +100,7 @@ fn a_deleted_row_is_noticed_by_holder_and_waiters() {
             .build(table.store())
             .unwrap();
         let guard = holder.acquire(&lock).unwrap();
-        let (client, joins) = announcing(table.store());
+        let (client, joins) = announcing(quick(), table.store());
         thread::scope(|scope| {
             let waiting = scope.spawn(|| client.acquire_timeout(&lock, DEADLINE).unwrap());
             joins.recv_timeout(DEADLINE).unwrap();
@@ -208,7 +190,7 @@ fn a_closures_value_error_and_panic_come_back_and_the_lock_is_free() {
 fn a_wait_can_be_cancelled_and_a_client_closed() {
     for backend in backends() {
         let lock = unique("cancel");
-        let (client, joins) = announcing(backend.store);
+        let (client, joins) = announcing(quick(), backend.store);
         let guard = client.acquire(&lock).unwrap();
         thread::scope(|scope| {
             let (cancel, cancelled) = bounded(0);
@@ -237,7 +219,7 @@ fn a_wait_can_be_cancelled_and_a_client_closed() {
 fn a_waiter_that_gave_up_does_not_block_the_queue() {
     for backend in backends() {
         let lock = unique("gone");
-        let (client, joins) = announcing(backend.store);
+        let (client, joins) = announcing(quick(), backend.store);
         let guard = client.acquire(&lock).unwrap();
         let error = client
             .acquire_timeout(&lock, Duration::from_millis(50))
@@ -274,8 +256,8 @@ fn a_living_but_slow_waiter_keeps_its_place() {
             }
             Fate::Fine
         });
-        let (slow, slow_joins) = announcing(slow_store);
-        let (client, joins) = announcing(backend.store);
+        let (slow, slow_joins) = announcing(quick(), slow_store);
+        let (client, joins) = announcing(quick(), backend.store);
         let guard = client.acquire(&lock).unwrap();
         thread::scope(|scope| {
             let slow = scope.spawn(|| slow.acquire_timeout(&lock, DEADLINE).unwrap());
@@ -322,7 +304,7 @@ fn one_that_slept_through_its_turn_is_told_and_joins_again() {
         })
         .build(sleepy)
         .unwrap();
-    let (client, client_joins) = announcing(store);
+    let (client, client_joins) = announcing(quick(), store);
     let guard = client.acquire(&lock).unwrap();
     thread::scope(|scope| {
         asleep.store(true, Ordering::SeqCst);

@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::Receiver;
 use dynamodb_fifo_lock::protocol::Write;
 use dynamodb_fifo_lock::{
-    AcquireOptions, Error, Event, FencingToken, LockClient, LockGuard, LockName, LockStore,
-    MemoryStore, Ticket,
+    AcquireOptions, Error, FencingToken, LockClient, LockGuard, LockName, LockStore, MemoryStore,
+    Ticket,
 };
 use parking_lot::Mutex;
 
@@ -29,18 +29,10 @@ use common::{DEADLINE, backends, quick, unique, wait_for};
 /// A client that says on a channel when it has joined a queue, and that does not wait
 /// for longer than a test may.
 fn announcing(store: impl LockStore + 'static) -> (LockClient, Receiver<u64>) {
-    let (joined, joins) = unbounded();
-    let client = quick()
+    let patient = quick()
         .lease(Duration::from_secs(20))
-        .acquire_timeout(DEADLINE)
-        .observer(move |event: &Event<'_>| {
-            if let Event::Enqueued { ticket, .. } = event {
-                let _ = joined.send(ticket.get());
-            }
-        })
-        .build(store)
-        .unwrap();
-    (client, joins)
+        .acquire_timeout(DEADLINE);
+    common::announcing(patient, store)
 }
 
 fn reading() -> AcquireOptions {
