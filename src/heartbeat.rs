@@ -10,12 +10,11 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use crate::carriers::Carriers;
 use crate::core::Core;
 use crate::error::Error;
-use crate::event::Event;
 use crate::lease::Lease;
 use crate::machine::Task;
 use crate::presence::Presence;
-use crate::protocol::{LossReason, Moment, Standing, Write};
-use crate::store::Written;
+use crate::protocol::{LossReason, Moment, Standing};
+use crate::renewal::{renew, tell_loss};
 
 /// So many renewals may be under way at once.
 const CARRIERS: usize = 64;
@@ -39,6 +38,9 @@ const CROWDED: Duration = Duration::from_millis(5);
 /// handle is gone, and clients and guards have one each.
 pub(crate) struct Heartbeat {
     joining: Sender<Charge>,
+    /// For those who need nothing before the next glance. Nobody waits for them, so
+    /// that a lock held for a moment does not wake the thread.
+    resting: Sender<Weak<Lease>>,
 }
 
 /// What the thread is asked to look after.
@@ -54,6 +56,7 @@ enum Charge {
 impl Heartbeat {
     pub(crate) fn start(core: Arc<Core>) -> Result<Self, Error> {
         let (joining, joins) = unbounded();
+        let (resting, rested) = unbounded();
         let (report, reports) = unbounded();
         let machine = Arc::clone(&core.machine);
         let beating = Beating {
@@ -63,6 +66,7 @@ impl Heartbeat {
             patients: HashMap::new(),
             due: BTreeSet::new(),
             next_key: 0,
+            rested,
             report,
         };
         machine
@@ -71,14 +75,18 @@ impl Heartbeat {
                 Box::new(move || beating.run(&joins, &reports)),
             )
             .map_err(|source| Error::Thread { source })?;
-        Ok(Self { joining })
+        Ok(Self { joining, resting })
     }
 
     /// Keeps `lease` alive until it ends.
     pub(crate) fn keep(&self, lease: &Arc<Lease>) {
         // The thread outlives its handles. Were it gone all the same, the lease
         // would end by its own clock, which needs no thread.
-        let _ = self.joining.send(Charge::Lease(Arc::clone(lease)));
+        let _ = if lease.rests_for() > GLANCE {
+            self.resting.send(Arc::downgrade(lease)).is_ok()
+        } else {
+            self.joining.send(Charge::Lease(Arc::clone(lease))).is_ok()
+        };
     }
 
     /// Tells the queue of `presence` while its waiter holds on to it.
@@ -130,6 +138,8 @@ struct Beating {
     /// Each patient that is to be looked at again, once.
     due: BTreeSet<(Moment, u64)>,
     next_key: u64,
+    /// Those who are to be looked after by the next glance.
+    rested: Receiver<Weak<Lease>>,
     report: Sender<u64>,
 }
 
@@ -137,9 +147,9 @@ impl Beating {
     /// Sends nothing itself, so that nothing can hold it up.
     fn run(mut self, joins: &Receiver<Charge>, reports: &Receiver<u64>) {
         loop {
+            // Taken before anybody is admitted: who comes too late for that needs
+            // nothing until then.
             let glance = self.core.machine.now().plus(GLANCE);
-            let due = self.due.first().map_or(glance, |(at, _)| glance.min(*at));
-            self.core.machine.wait(&[joins, reports], due);
             loop {
                 match joins.try_recv() {
                     Ok(charge) => self.join(charge),
@@ -147,10 +157,15 @@ impl Beating {
                     Err(TryRecvError::Disconnected) => return,
                 }
             }
+            while let Ok(lease) = self.rested.try_recv() {
+                self.admit(Who::Holder(lease));
+            }
             while let Ok(key) = reports.try_recv() {
                 self.treated(key);
             }
             self.tend_those_due();
+            let due = self.due.first().map_or(glance, |(at, _)| glance.min(*at));
+            self.core.machine.wait(&[joins, reports], due);
         }
     }
 
@@ -184,6 +199,10 @@ impl Beating {
                 return;
             }
         };
+        self.admit(who);
+    }
+
+    fn admit(&mut self, who: Who) {
         let key = self.next_key;
         self.next_key += 1;
         let patient = Patient {
@@ -320,65 +339,14 @@ impl Drop for Report {
     }
 }
 
-/// Renews one lease, once. Runs on a carrier, and returns what tells the observer.
-fn renew(core: Arc<Core>, lease: Arc<Lease>) -> Task {
-    let sent = core.now();
-    let limit = core.settings.request_timeout;
-    let ((standing, write, within), _) = lease.settle(|tenure, now| {
-        let within = tenure.patience(limit, now);
-        tenure.sending(now);
-        (tenure.standing(now), tenure.renewal(sent), within)
-    });
-    if standing != Standing::Held {
-        return Box::new(|| ());
-    }
-    let answer = core.store.write(&lease.name, &write, within);
-    let ((took, margin), news) = lease.settle(|tenure, now| {
-        let margin = tenure.remaining(now);
-        match &answer {
-            Ok(Written::Applied(_)) => tenure.renewed(sent.moment, now),
-            Ok(Written::Refused(_)) => tenure.refused(),
-            Err(_) => tenure.failed(core.now()),
-        }
-        (now.since(sent.moment), margin)
-    });
-    let is_claim = matches!(write, Write::Claim { .. });
-    let in_time = !margin.is_zero() && !is_claim;
-    Box::new(move || {
-        let (lock, token) = (&lease.name, lease.token());
-        lease.span.in_scope(|| match &answer {
-            Ok(Written::Applied(_)) if in_time => core.tell(&Event::Renewed {
-                lock,
-                token,
-                took,
-                margin,
-            }),
-            Ok(_) => {}
-            Err(error) => core.tell(&Event::RenewalFailed { lock, token, error }),
-        });
-        if let Some(reason) = news {
-            tell_loss(&core, &lease, reason);
-        }
-    })
-}
-
-fn tell_loss(core: &Core, lease: &Lease, reason: LossReason) {
-    lease.span.in_scope(|| {
-        core.tell(&Event::Lost {
-            lock: &lease.name,
-            token: lease.token(),
-            reason,
-        });
-    });
-}
-
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{io, thread};
 
     use super::*;
     use crate::event::Silence;
-    use crate::machine::RealMachine;
+    use crate::machine::{Channel, Machine, RealMachine, SharedMachine};
     use crate::options::Wishes;
     use crate::protocol::{Consistency, Grant, Tenure, Title, Write};
     use crate::record::{Holder, Mode};
@@ -402,6 +370,7 @@ mod tests {
             Arc::new(Silence),
         );
         let (report, reports) = unbounded();
+        let (_, rested) = unbounded();
         let beating = Beating {
             core: Arc::new(core),
             carriers: Carriers::new(Arc::new(RealMachine), carriers),
@@ -409,12 +378,23 @@ mod tests {
             patients: HashMap::new(),
             due: BTreeSet::new(),
             next_key: 0,
+            rested,
             report,
         };
         (beating, reports)
     }
 
+    /// Holds a lock that is due for a renewal at once, and always.
     fn hold(beating: &Beating, store: &MemoryStore, name: &str) -> Arc<Lease> {
+        hold_for(beating, store, name, Duration::from_millis(1))
+    }
+
+    fn hold_for(
+        beating: &Beating,
+        store: &MemoryStore,
+        name: &str,
+        heartbeat: Duration,
+    ) -> Arc<Lease> {
         let lock = LockName::new(name).unwrap();
         let holder = Holder {
             id: HolderId::random(),
@@ -442,8 +422,61 @@ mod tests {
             holder,
             title: Title::Claimed { sent },
         };
-        let tenure = Tenure::new(grant, Duration::from_millis(1));
+        let tenure = Tenure::new(grant, heartbeat);
         Arc::new(Lease::new(lock, tenure, Arc::clone(&beating.core.machine)))
+    }
+
+    /// The real machine, which counts how often somebody was woken or slept enough.
+    #[derive(Default)]
+    struct Counting {
+        woken: AtomicUsize,
+    }
+
+    impl Machine for Counting {
+        fn now(&self) -> Moment {
+            RealMachine.now()
+        }
+
+        fn wall_ms(&self) -> u64 {
+            RealMachine.wall_ms()
+        }
+
+        fn dice(&self) -> f64 {
+            RealMachine.dice()
+        }
+
+        fn spawn(&self, name: &str, task: Task) -> io::Result<()> {
+            RealMachine.spawn(name, task)
+        }
+
+        fn wait(&self, channels: &[&dyn Channel], wake: Moment) {
+            RealMachine.wait(channels, wake);
+            self.woken.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_lock_held_for_a_moment_does_not_wake_the_heart() {
+        let store = MemoryStore::new();
+        let (beating, _) = heart(store.clone(), 0);
+        let machine = Arc::new(Counting::default());
+        let core = Core::new(
+            Arc::new(store.clone()),
+            Arc::clone(&machine) as SharedMachine,
+            beating.core.settings.clone(),
+            Arc::new(Silence),
+        );
+        let began = std::time::Instant::now();
+        let heartbeat = Heartbeat::start(Arc::new(core)).unwrap();
+        for number in 0..100 {
+            let name = format!("lock-{number}");
+            heartbeat.keep(&hold_for(&beating, &store, &name, Duration::from_secs(20)));
+            // Long enough for it to wake up, if it does.
+            thread::sleep(Duration::from_millis(2));
+        }
+        let glances = began.elapsed().as_secs() + 1;
+        let woken = machine.woken.load(Ordering::Relaxed) as u64;
+        assert!(woken <= glances, "woken {woken} times in {glances} s");
     }
 
     #[test]

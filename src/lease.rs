@@ -75,6 +75,14 @@ impl Lease {
         self.state.lock().tenure.remaining(self.machine.now())
     }
 
+    /// How long nothing needs to be done for it: neither a renewal, nor to tell that it
+    /// has ended.
+    pub(crate) fn rests_for(&self) -> Duration {
+        let tenure = &self.state.lock().tenure;
+        let next = tenure.next_beat().min(tenure.ends());
+        next.since(self.machine.now())
+    }
+
     /// Looks at the tenure, or changes it, and closes the channel if that was
     /// its end. Returns the reason if the lock is found lost for the first time.
     pub(crate) fn settle<T>(

@@ -47,6 +47,7 @@ mod options;
 mod presence;
 pub mod protocol;
 pub mod record;
+mod renewal;
 mod shared;
 #[cfg(test)]
 mod simulation;
