@@ -7,7 +7,7 @@ use dynamodb_fifo_lock::protocol::{
     Answer, Attempt, Failure, GaveUp, Grant, Moment, Now, Pace, Patience, Step, Tenure, Title,
     Waiter, Watch, Write, apply,
 };
-use dynamodb_fifo_lock::record::{Holder, LockRecord, Mode, TicketRow, TicketState};
+use dynamodb_fifo_lock::record::{Holder, LockRecord, Mode, Sharer, TicketRow, TicketState};
 use dynamodb_fifo_lock::{HolderId, Ticket};
 
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -300,9 +300,7 @@ fn who_does_not_wait_does_not_trust_an_expired_row() {
 #[test]
 fn a_throttled_table_is_not_asked_at_full_speed_at_once() {
     let millis = 10 * MINUTE_MS;
-    let mut record = idle(EPOCH_MS + millis);
-    record.issued = record.issued.next();
-    record.holder = Some(holder("holder", ms(60_000), EPOCH_MS + millis));
+    let record = held(millis);
     let mut polls = Vec::new();
     for lose in [0, 8] {
         let mut world = World::new(millis, record.clone());
@@ -323,6 +321,92 @@ fn a_throttled_table_is_not_asked_at_full_speed_at_once() {
     }
     println!("{polls:?} requests in 12 s");
     assert!(polls[1] < polls[0], "{polls:?}");
+}
+
+/// A record at which a waiter pauses: somebody holds the lock.
+fn held(millis: u64) -> LockRecord {
+    let mut record = idle(EPOCH_MS + millis);
+    record.issued = record.issued.next();
+    record.holder = Some(holder("other", ms(60_000), EPOCH_MS + millis));
+    record
+}
+
+/// Another one: somebody shares it.
+fn shared(millis: u64) -> LockRecord {
+    let mut record = idle(EPOCH_MS + millis);
+    let holder = holder("other", ms(60_000), EPOCH_MS + millis);
+    let sharer = Sharer { holder, beats: 0 };
+    record.sharers.insert(HolderId::new("other"), sharer);
+    record
+}
+
+/// Takes a waiter to its first pause before a look at `record`, which it has joined.
+fn waiting(millis: u64, record: &mut LockRecord) -> Waiter {
+    let mut waiter = Waiter::new(Attempt {
+        contended: true,
+        ..attempt("waiter", Patience::Queue)
+    });
+    let mut answer = Answer::Ready;
+    loop {
+        match waiter.step(answer, now(millis)) {
+            Step::Write(write) => {
+                *record = apply(Some(record), &write).unwrap();
+                answer = Answer::Applied(record.clone());
+            }
+            Step::Pause(_) => return waiter,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// One answer among failures does not end the patience of those who wait for their turn,
+/// nor of who has it and waits for those who share.
+#[test]
+fn the_pause_after_a_look_is_longer_for_a_while_after_failures() {
+    let millis = 10 * MINUTE_MS;
+    for mut record in [held(millis), shared(millis)] {
+        let mut waiter = waiting(millis, &mut record);
+        let lost = Answer::Failed(Failure {
+            maybe_applied: true,
+            transient: true,
+        });
+        for _ in 0..8 {
+            assert!(matches!(
+                waiter.step(Answer::Ready, now(millis)),
+                Step::Read(_)
+            ));
+            assert!(matches!(
+                waiter.step(lost.clone(), now(millis)),
+                Step::Pause(_)
+            ));
+        }
+        waiter.step(Answer::Ready, now(millis));
+        match waiter.step(Answer::Read(Some(record)), now(millis)) {
+            Step::Pause(until) => assert!(until >= at(millis + 400), "{until:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A store that takes its time does not make the looks rarer by as much; and one that is
+/// slower than the pause is not asked without any.
+#[test]
+fn the_pause_is_counted_from_when_the_last_look_was_sent() {
+    let millis = 10 * MINUTE_MS;
+    for mut record in [held(millis), shared(millis)] {
+        let mut waiter = waiting(millis, &mut record);
+        for (took, pause) in [(0, 20), (5, 15), (10, 10), (19, 10), (1_000, 50)] {
+            waiter.step(Answer::Ready, now(millis));
+            let answered = now(millis + took);
+            match waiter.step(Answer::Read(Some(record.clone())), answered) {
+                Step::Pause(until) => {
+                    let left = until.since(answered.moment);
+                    assert_eq!(left, ms(pause), "after an answer that took {took} ms");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }
 
 /// An answer that took a whole lease is no hold to hand out.

@@ -45,7 +45,7 @@ impl Waiter {
             return self.pursue(Goal::Claim(ticket), now);
         };
         let pause = self.attempt.pace.pause(self.place(0, now), now.dice);
-        let wake = now.moment.plus(pause).min(renew_at);
+        let wake = self.next_look(pause, now).min(renew_at);
         let wake = match self.watch.next_death() {
             Some(death) => wake.min(death.max(now.moment)),
             None => wake,
