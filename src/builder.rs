@@ -176,15 +176,16 @@ impl fmt::Debug for LockClientBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::SkewedMachine;
+    use crate::machine::TestMachine;
     use crate::options::AcquireOptions;
     use crate::store::MemoryStore;
 
     fn skewed(store: &MemoryStore, minutes: i64) -> LockClient {
         LockClient::builder()
             .lease(Duration::from_secs(60))
-            .machine(Arc::new(SkewedMachine {
+            .machine(Arc::new(TestMachine {
                 wall_offset_ms: minutes * 60_000,
+                ..TestMachine::default()
             }))
             .build(store.clone())
             .unwrap()
@@ -225,8 +226,9 @@ mod tests {
         let dead = LockClient::builder()
             .lease(Duration::from_secs(60))
             .heartbeat_interval(Duration::from_secs(50))
-            .machine(Arc::new(SkewedMachine {
+            .machine(Arc::new(TestMachine {
                 wall_offset_ms: -7_200_000,
+                ..TestMachine::default()
             }))
             .build(store.clone())
             .unwrap();

@@ -1,5 +1,6 @@
 //! Threads that carry requests for the heartbeat, so that it never waits for one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,104 +8,141 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use parking_lot::Mutex;
 
 use crate::machine::{SharedMachine, Task};
+use crate::protocol::Moment;
 
 /// How long a carrier without work stays.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// A handful of threads that grows while requests are slow and shrinks when
-/// there is nothing to do. A request that hangs occupies one of them, for as
-/// long as its time-out, and delays no other.
+/// While errands without any patience wait, their number is looked at this often.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// As few threads as can do the work: one, and more only when an errand has waited for
+/// as long as it may. A request that hangs occupies one of them, for as long as its
+/// time-out, and delays no other by more than that.
 pub(crate) struct Carriers {
     machine: SharedMachine,
-    hand_over: Sender<Task>,
-    pick_up: Receiver<Task>,
+    /// Says once for each errand that it is there.
+    hand_in: Sender<()>,
+    handed_in: Receiver<()>,
     staff: Arc<Mutex<Staff>>,
     most: usize,
 }
 
-/// How many carriers there are.
-#[derive(Default)]
 struct Staff {
     alive: usize,
-    /// Those without work, and without work that is on its way to them.
-    idle: usize,
+    /// The errands that nobody has begun, by when and in which order they lose their
+    /// patience.
+    waiting: BTreeMap<(Moment, u64), Errand>,
+    next: u64,
+    /// When there were more carriers last.
+    grown_at: Moment,
+}
+
+struct Errand {
+    patience: Duration,
+    task: Task,
 }
 
 impl Carriers {
+    /// There will be `most` carriers at most.
     pub(crate) fn new(machine: SharedMachine, most: usize) -> Self {
-        let (hand_over, pick_up) = unbounded();
+        let (hand_in, handed_in) = unbounded();
+        let staff = Staff {
+            alive: 0,
+            waiting: BTreeMap::new(),
+            next: 0,
+            grown_at: machine.now(),
+        };
         Self {
             machine,
-            hand_over,
-            pick_up,
-            staff: Arc::default(),
+            hand_in,
+            handed_in,
+            staff: Arc::new(Mutex::new(staff)),
             most,
         }
     }
 
-    /// Has a carrier do `errand`, without waiting for it. Says whether there is
-    /// one: if every carrier is busy and there can be no more, it is not done.
-    pub(crate) fn carry(&self, errand: Task) -> bool {
+    /// Has a carrier do `task`, without waiting for it, and within `patience` if there
+    /// can be carriers enough. [`attend`](Self::attend) is to be called afterwards.
+    pub(crate) fn carry(&self, patience: Duration, task: Task) {
+        let by = self.machine.now().plus(patience);
         {
             let mut staff = self.staff.lock();
-            if staff.idle > 0 {
-                staff.idle -= 1;
-                // Of those who wait, exactly one finds it.
-                return self.hand_over.send(errand).is_ok();
-            }
-            if staff.alive >= self.most {
-                return false;
-            }
-            staff.alive += 1;
+            let number = staff.next;
+            staff.next += 1;
+            staff
+                .waiting
+                .insert((by, number), Errand { patience, task });
         }
-        let carrier = Carrier {
-            machine: Arc::clone(&self.machine),
-            pick_up: self.pick_up.clone(),
-            presence: Presence(Arc::clone(&self.staff)),
+        let _ = self.hand_in.send(());
+    }
+
+    /// How many errands nobody has begun.
+    pub(crate) fn waiting(&self) -> usize {
+        self.staff.lock().waiting.len()
+    }
+
+    /// Sees to it that there are carriers enough: twice as many, each time that an errand
+    /// has lost its patience. Says when to attend again.
+    pub(crate) fn attend(&self) -> Option<Moment> {
+        let now = self.machine.now();
+        let (more, again) = {
+            let mut staff = self.staff.lock();
+            let ((by, _), first) = staff.waiting.first_key_value()?;
+            let patience = first.patience;
+            let impatient_at = staff.grown_at.plus(patience).max(*by);
+            if staff.alive > 0 && now < impatient_at {
+                return Some(impatient_at);
+            }
+            let more = staff.alive.max(1).min(staff.waiting.len());
+            let more = more.min(self.most.saturating_sub(staff.alive));
+            staff.grown_at = now;
+            staff.alive += more;
+            (more, now.plus(patience.max(SHORTEST)))
         };
-        // If the system refuses the thread, the presence is dropped with it.
-        self.machine
-            .spawn("fifolock-renew", Box::new(move || carrier.run(errand)))
-            .is_ok()
+        for _ in 0..more {
+            let carrier = Carrier {
+                machine: Arc::clone(&self.machine),
+                handed_in: self.handed_in.clone(),
+                presence: Presence(Arc::clone(&self.staff)),
+            };
+            // If the system refuses the thread, the presence is dropped with it, and
+            // we try again.
+            let _ = self
+                .machine
+                .spawn("fifolock-renew", Box::new(move || carrier.run()));
+        }
+        Some(again)
     }
 }
 
 struct Carrier {
     machine: SharedMachine,
-    pick_up: Receiver<Task>,
+    handed_in: Receiver<()>,
     presence: Presence,
 }
 
 impl Carrier {
-    fn run(self, first: Task) {
-        let mut errand = first;
-        loop {
-            errand();
-            self.presence.0.lock().idle += 1;
-            errand = match self.next() {
-                Some(next) => next,
-                None => return,
-            };
+    fn run(self) {
+        while self.is_called() {
+            let first = self.presence.0.lock().waiting.pop_first();
+            if let Some((_, errand)) = first {
+                (errand.task)();
+            }
         }
     }
 
-    /// The next errand; `None` if there was none for long, or will be none.
-    fn next(&self) -> Option<Task> {
+    /// Waits for an errand; `false` if there was none for long, or will be none.
+    fn is_called(&self) -> bool {
         let until = self.machine.now().plus(IDLE);
         loop {
-            self.machine.wait(&[&self.pick_up], until);
-            match self.pick_up.try_recv() {
-                Ok(errand) => return Some(errand),
-                Err(TryRecvError::Disconnected) => return None,
+            self.machine.wait(&[&self.handed_in], until);
+            match self.handed_in.try_recv() {
+                Ok(()) => return true,
+                Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) if self.machine.now() < until => {}
-                Err(TryRecvError::Empty) => {
-                    let mut staff = self.presence.0.lock();
-                    // If nobody is idle, something is on its way to those who wait.
-                    if let Some(fewer) = staff.idle.checked_sub(1) {
-                        staff.idle = fewer;
-                        return None;
-                    }
-                }
+                // What is handed in at this very moment waits for its patience to end.
+                Err(TryRecvError::Empty) => return false,
             }
         }
     }
@@ -122,61 +160,127 @@ impl Drop for Presence {
 #[cfg(test)]
 mod tests {
     use std::thread;
+    use std::time::Instant;
 
     use crossbeam_channel::bounded;
 
     use super::*;
-    use crate::machine::RealMachine;
+    use crate::machine::{Machine, RealMachine};
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
-    fn carry_soon(carriers: &Carriers, errand: impl Fn() + Send + Clone + 'static) {
-        let until = std::time::Instant::now() + DEADLINE;
-        while !carriers.carry(Box::new(errand.clone())) {
-            assert!(std::time::Instant::now() < until);
+    const SHORT: Duration = Duration::from_millis(1);
+
+    fn carriers(most: usize) -> Carriers {
+        Carriers::new(Arc::new(RealMachine), most)
+    }
+
+    /// Attends until this is so.
+    fn attend_until(carriers: &Carriers, done: impl Fn() -> bool) {
+        let until = Instant::now() + DEADLINE;
+        while !done() {
+            assert!(Instant::now() < until);
+            carriers.attend();
             thread::yield_now();
         }
     }
 
     #[test]
-    fn a_hanging_errand_delays_no_other_and_the_number_is_bounded() {
-        let carriers = Carriers::new(Arc::new(RealMachine), 2);
-        let (unhang, hangs) = bounded::<()>(0);
-        let hang = move || {
-            let _ = hangs.recv();
-        };
-        assert!(carriers.carry(Box::new(hang.clone())));
-        let (done, finished) = bounded(100);
-        for _ in 0..100 {
+    fn one_carrier_does_what_comes_in_time_and_the_most_urgent_first() {
+        let carriers = carriers(64);
+        let (done, finished) = unbounded();
+        for number in 0..100 {
             let done = done.clone();
-            carry_soon(&carriers, move || done.send(()).unwrap());
-            finished.recv_timeout(DEADLINE).unwrap();
+            let patience = DEADLINE - Duration::from_millis(number);
+            carriers.carry(patience, Box::new(move || done.send(number).unwrap()));
         }
+        let again = carriers.attend().unwrap();
+        assert!(again > RealMachine.now());
+        attend_until(&carriers, || finished.len() == 100);
+        assert_eq!(carriers.staff.lock().alive, 1);
+        assert!(finished.try_iter().eq((0..100).rev()));
+        assert_eq!(carriers.attend(), None);
+    }
+
+    #[test]
+    fn a_hanging_errand_delays_no_other_and_the_number_is_bounded() {
+        let carriers = carriers(2);
+        let (unhang, hangs) = bounded::<()>(0);
+        let hang = || {
+            let hangs = hangs.clone();
+            let task = move || {
+                let _ = hangs.recv();
+            };
+            carriers.carry(Duration::ZERO, Box::new(task));
+        };
+        let (done, finished) = unbounded();
+        let quick = || {
+            let done = done.clone();
+            carriers.carry(SHORT, Box::new(move || done.send(()).unwrap()));
+        };
+        hang();
+        (0..100).for_each(|_| quick());
+        attend_until(&carriers, || finished.len() == 100);
         assert_eq!(carriers.staff.lock().alive, 2);
-        // One hangs, one is idle: there is room for a second hanging one only.
-        carry_soon(&carriers, hang);
-        assert!(!carriers.carry(Box::new(|| ())));
+        // With a second one that hangs nobody is left.
+        hang();
+        quick();
+        attend_until(&carriers, || carriers.waiting() == 1);
+        for _ in 0..10 {
+            let again = carriers.attend().unwrap();
+            assert!(again > RealMachine.now(), "it does not spin");
+            RealMachine.wait(&[], again);
+        }
+        assert_eq!((carriers.waiting(), finished.len()), (1, 100));
+        assert_eq!(carriers.staff.lock().alive, 2);
+        drop(unhang);
+        attend_until(&carriers, || finished.len() == 101);
+    }
+
+    #[test]
+    fn those_who_lose_patience_double_the_carriers_up_to_those_who_wait() {
+        let carriers = carriers(64);
+        let (unhang, hangs) = bounded::<()>(0);
+        for _ in 0..7 {
+            let hangs = hangs.clone();
+            let task = move || {
+                let _ = hangs.recv();
+            };
+            carriers.carry(SHORT, Box::new(task));
+        }
+        let until = Instant::now() + DEADLINE;
+        for expected in [1, 2, 4, 7] {
+            let again = carriers.attend().unwrap();
+            assert_eq!(carriers.staff.lock().alive, expected);
+            while carriers.waiting() > 7 - expected {
+                assert!(Instant::now() < until);
+                thread::yield_now();
+            }
+            RealMachine.wait(&[], again);
+        }
+        assert_eq!(carriers.attend(), None);
         drop(unhang);
     }
 
     #[test]
     fn a_panic_takes_one_carrier_and_not_its_place() {
-        let carriers = Carriers::new(Arc::new(RealMachine), 1);
-        assert!(carriers.carry(Box::new(|| panic!("on purpose"))));
+        let carriers = carriers(1);
+        carriers.carry(SHORT, Box::new(|| panic!("on purpose")));
         let (done, finished) = bounded(1);
-        carry_soon(&carriers, move || done.send(()).unwrap());
-        finished.recv_timeout(DEADLINE).unwrap();
+        carriers.carry(DEADLINE, Box::new(move || done.send(()).unwrap()));
+        attend_until(&carriers, || finished.len() == 1);
     }
 
     #[test]
     fn carriers_leave_when_nobody_can_call_them_any_more() {
-        let carriers = Carriers::new(Arc::new(RealMachine), 3);
+        let carriers = carriers(3);
         let staff = Arc::clone(&carriers.staff);
-        assert!(carriers.carry(Box::new(|| ())));
+        carriers.carry(SHORT, Box::new(|| ()));
+        attend_until(&carriers, || carriers.waiting() == 0);
         drop(carriers);
-        let until = std::time::Instant::now() + IDLE / 2;
+        let until = Instant::now() + IDLE / 2;
         while staff.lock().alive > 0 {
-            assert!(std::time::Instant::now() < until);
+            assert!(Instant::now() < until);
             thread::yield_now();
         }
     }

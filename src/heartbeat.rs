@@ -23,6 +23,10 @@ const CARRIERS: usize = 64;
 /// waiting.
 const ANNOUNCERS: usize = 16;
 
+/// What is to be done for somebody waits for a carrier for no longer than this part of the
+/// time that is left for it.
+const PATIENCE: u32 = 30;
+
 /// Nothing is done less often than this: looking whether anything is due. The wait
 /// itself may stand still while the machine is suspended.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -31,8 +35,9 @@ const GLANCE: Duration = Duration::from_secs(1);
 /// forgotten.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// When to try again if all carriers are busy.
-const CROWDED: Duration = Duration::from_millis(5);
+/// While this many requests about waiters' rows wait for somebody who carries them, rows
+/// that could be deleted are left to their time to live.
+const BACKLOG: usize = 1_000;
 
 /// The handle of a client's heartbeat thread. The thread ends when the last
 /// handle is gone, and clients and guards have one each.
@@ -122,9 +127,13 @@ enum Need {
     Nothing,
     /// To be looked at again at this moment, or when its treatment is over.
     Rest(Option<Moment>),
-    /// This. Should there be nobody to do it, look again at this moment at the
-    /// latest.
-    Treatment(Treatment, Option<Moment>),
+    Treatment {
+        treatment: Treatment,
+        /// For how long it can wait to begin.
+        patience: Duration,
+        /// When to look again, should it not be over by then.
+        until: Option<Moment>,
+    },
 }
 
 /// Something to be done by another thread. What it returns tells the observer.
@@ -164,8 +173,14 @@ impl Beating {
                 self.treated(key);
             }
             self.tend_those_due();
-            let due = self.due.first().map_or(glance, |(at, _)| glance.min(*at));
-            self.core.machine.wait(&[joins, reports], due);
+            let due = self.due.first().map(|(at, _)| *at);
+            let crowds = [self.carriers.attend(), self.announcers.attend()];
+            let wake = crowds
+                .into_iter()
+                .flatten()
+                .chain(due)
+                .fold(glance, Moment::min);
+            self.core.machine.wait(&[joins, reports], wake);
         }
     }
 
@@ -191,11 +206,12 @@ impl Beating {
             Charge::Lease(lease) => Who::Holder(Arc::downgrade(&lease)),
             Charge::Presence(presence) => Who::Waiter(Arc::downgrade(&presence)),
             Charge::Departed(presence) => {
-                let core = Arc::clone(&self.core);
-                // If everybody is busy, the row is left to its time to live.
-                let _ = self
-                    .announcers
-                    .carry(Box::new(move || presence.dequeue(&core)));
+                if self.announcers.waiting() < BACKLOG {
+                    let core = Arc::clone(&self.core);
+                    let patience = core.settings.presence / PATIENCE;
+                    self.announcers
+                        .carry(patience, Box::new(move || presence.dequeue(&core)));
+                }
                 return;
             }
         };
@@ -238,16 +254,16 @@ impl Beating {
                 return;
             }
             Need::Rest(until) => until,
-            Need::Treatment(treatment, latest) => {
-                let treated = self.treat(key, treatment, carriers);
+            Need::Treatment {
+                treatment,
+                patience,
+                until,
+            } => {
+                self.treat(key, treatment, patience, carriers);
                 if let Some(patient) = self.patients.get_mut(&key) {
-                    patient.treated = treated;
+                    patient.treated = true;
                 }
-                let crowded = self.core.machine.now().plus(CROWDED);
-                match treated {
-                    true => latest,
-                    false => Some(latest.map_or(crowded, |latest| crowded.min(latest))),
-                }
+                until
             }
         };
         if let Some(patient) = self.patients.get_mut(&key) {
@@ -258,17 +274,18 @@ impl Beating {
         }
     }
 
-    /// Has a carrier do it; says whether there was one.
-    fn treat(&self, key: u64, treatment: Treatment, carriers: &Carriers) -> bool {
+    /// Has a carrier do it.
+    fn treat(&self, key: u64, treatment: Treatment, patience: Duration, carriers: &Carriers) {
         let to = self.report.clone();
-        carriers.carry(Box::new(move || {
+        let task = move || {
             // Made here: an errand that nobody runs is not reported as done.
             let report = Report { key, to };
             let news = treatment();
             // An observer that takes its time must not hold up the next one.
             drop(report);
             news();
-        }))
+        };
+        carriers.carry(patience, Box::new(task));
     }
 
     fn need_of_holder(&self, lease: &Weak<Lease>, treated: bool) -> Need {
@@ -290,7 +307,11 @@ impl Beating {
             return Need::Rest(Some(next_beat.min(ends).min(now.plus(ROUND))));
         }
         let core = Arc::clone(&self.core);
-        Need::Treatment(Box::new(move || renew(core, lease)), Some(ends))
+        Need::Treatment {
+            treatment: Box::new(move || renew(core, lease)),
+            patience: ends.since(now) / PATIENCE,
+            until: Some(ends),
+        }
     }
 
     fn need_of_waiter(&self, presence: &Weak<Presence>, treated: bool) -> Need {
@@ -305,25 +326,29 @@ impl Beating {
             return Need::Rest(Some(next));
         }
         let core = Arc::clone(&self.core);
-        let announce = Box::new(move || -> Task {
+        let patience = core.settings.claim_grace / PATIENCE;
+        let announce = move || -> Task {
             let error = presence.announce(&core);
             Box::new(move || {
                 if let Some(error) = error {
                     presence.disturbed(&core, &error);
                 }
             })
-        });
-        Need::Treatment(announce, None)
+        };
+        Need::Treatment {
+            treatment: Box::new(announce),
+            patience,
+            until: None,
+        }
     }
 
     /// Tells the observer, on a carrier: user code must not hold up the beat.
     fn announce_loss(&self, lease: Arc<Lease>, reason: LossReason) {
         let core = Arc::clone(&self.core);
-        // With every carrier stuck there is nobody to tell it. The guard's own
-        // channel, which does not depend on them, is closed already.
-        let _ = self.carriers.carry(Box::new(move || {
-            tell_loss(&core, &lease, reason);
-        }));
+        // With every carrier stuck the observer has to wait. The guard's own channel,
+        // which does not depend on them, is closed already.
+        let news = move || tell_loss(&core, &lease, reason);
+        self.carriers.carry(Duration::ZERO, Box::new(news));
     }
 }
 
@@ -341,12 +366,12 @@ impl Drop for Report {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::{io, thread};
+    use std::sync::atomic::Ordering;
+    use std::thread;
 
     use super::*;
     use crate::event::Silence;
-    use crate::machine::{Channel, Machine, RealMachine, SharedMachine};
+    use crate::machine::{RealMachine, SharedMachine, TestMachine};
     use crate::options::Wishes;
     use crate::protocol::{Consistency, Grant, Tenure, Title, Write};
     use crate::record::{Holder, Mode};
@@ -356,7 +381,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(30);
 
     /// A heart that beats only when the test says so, and what it is told.
-    fn heart(store: MemoryStore, carriers: usize) -> (Beating, Receiver<u64>) {
+    fn heart(store: MemoryStore) -> (Beating, Receiver<u64>) {
         let settings = Wishes {
             lease: Some(Duration::from_secs(60)),
             ..Wishes::default()
@@ -373,8 +398,8 @@ mod tests {
         let (_, rested) = unbounded();
         let beating = Beating {
             core: Arc::new(core),
-            carriers: Carriers::new(Arc::new(RealMachine), carriers),
-            announcers: Carriers::new(Arc::new(RealMachine), carriers),
+            carriers: Carriers::new(Arc::new(RealMachine), 4),
+            announcers: Carriers::new(Arc::new(RealMachine), 4),
             patients: HashMap::new(),
             due: BTreeSet::new(),
             next_key: 0,
@@ -426,40 +451,11 @@ mod tests {
         Arc::new(Lease::new(lock, tenure, Arc::clone(&beating.core.machine)))
     }
 
-    /// The real machine, which counts how often somebody was woken or slept enough.
-    #[derive(Default)]
-    struct Counting {
-        woken: AtomicUsize,
-    }
-
-    impl Machine for Counting {
-        fn now(&self) -> Moment {
-            RealMachine.now()
-        }
-
-        fn wall_ms(&self) -> u64 {
-            RealMachine.wall_ms()
-        }
-
-        fn dice(&self) -> f64 {
-            RealMachine.dice()
-        }
-
-        fn spawn(&self, name: &str, task: Task) -> io::Result<()> {
-            RealMachine.spawn(name, task)
-        }
-
-        fn wait(&self, channels: &[&dyn Channel], wake: Moment) {
-            RealMachine.wait(channels, wake);
-            self.woken.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     #[test]
     fn a_lock_held_for_a_moment_does_not_wake_the_heart() {
         let store = MemoryStore::new();
-        let (beating, _) = heart(store.clone(), 0);
-        let machine = Arc::new(Counting::default());
+        let (beating, _) = heart(store.clone());
+        let machine = Arc::new(TestMachine::default());
         let core = Core::new(
             Arc::new(store.clone()),
             Arc::clone(&machine) as SharedMachine,
@@ -475,14 +471,14 @@ mod tests {
             thread::sleep(Duration::from_millis(2));
         }
         let glances = began.elapsed().as_secs() + 1;
-        let woken = machine.woken.load(Ordering::Relaxed) as u64;
+        let woken = machine.waits.load(Ordering::Relaxed) as u64;
         assert!(woken <= glances, "woken {woken} times in {glances} s");
     }
 
     #[test]
     fn a_patient_is_due_once_however_often_it_was_tended() {
         let store = MemoryStore::new();
-        let (mut beating, reports) = heart(store.clone(), 4);
+        let (mut beating, reports) = heart(store.clone());
         let lease = hold(&beating, &store, "due");
         beating.join(Charge::Lease(Arc::clone(&lease)));
         for _ in 0..100 {
@@ -490,6 +486,7 @@ mod tests {
             while reports.is_empty() {
                 assert!(std::time::Instant::now() < until);
                 beating.tend_those_due();
+                beating.carriers.attend();
                 thread::yield_now();
             }
             beating.treated(reports.recv().unwrap());
@@ -508,19 +505,5 @@ mod tests {
             thread::yield_now();
         }
         assert!(beating.due.is_empty());
-    }
-
-    #[test]
-    fn who_finds_nobody_to_treat_it_waits_and_does_not_spin() {
-        let store = MemoryStore::new();
-        let (mut beating, reports) = heart(store.clone(), 0);
-        let lease = hold(&beating, &store, "crowded");
-        while beating.core.machine.now() < lease.settle(|tenure, _| tenure.next_beat()).0 {
-            thread::yield_now();
-        }
-        beating.join(Charge::Lease(Arc::clone(&lease)));
-        assert!(reports.is_empty(), "nothing was done, nothing is reported");
-        assert_eq!(beating.due.len(), 1);
-        assert!(beating.due.first().unwrap().0 > beating.core.machine.now());
     }
 }

@@ -106,14 +106,16 @@ impl Machine for RealMachine {
     }
 }
 
-/// The real machine, with a wall clock set by the test.
+/// The real machine, with a wall clock set by the test, and a count of the waits.
 #[cfg(test)]
-pub(crate) struct SkewedMachine {
+#[derive(Default)]
+pub(crate) struct TestMachine {
     pub(crate) wall_offset_ms: i64,
+    pub(crate) waits: std::sync::atomic::AtomicUsize,
 }
 
 #[cfg(test)]
-impl Machine for SkewedMachine {
+impl Machine for TestMachine {
     fn now(&self) -> Moment {
         RealMachine.now()
     }
@@ -134,5 +136,7 @@ impl Machine for SkewedMachine {
 
     fn wait(&self, channels: &[&dyn Channel], wake: Moment) {
         RealMachine.wait(channels, wake);
+        self.waits
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 }

@@ -147,6 +147,7 @@ fn a_stream_of_readers_does_not_starve_a_writer() {
     for backend in backends() {
         let lock = unique("stream");
         let (writer, joins) = announcing(Arc::clone(&backend.store));
+        let (pinning, _) = announcing(Arc::clone(&backend.store));
         let (written, inside) = (AtomicBool::new(false), AtomicUsize::new(0));
         let grants = Mutex::new(Vec::new());
         let token = thread::scope(|scope| {
@@ -164,6 +165,8 @@ fn a_stream_of_readers_does_not_starve_a_writer() {
                 });
             }
             wait_for("the stream", || grants.lock().len() > 20);
+            // However the stream runs, somebody reads when the writer comes.
+            let pin = pinning.acquire_with(&lock, reading()).unwrap();
             let waiting = scope.spawn(|| {
                 let granted = writer.acquire(&lock);
                 let beside = inside.load(Ordering::SeqCst);
@@ -175,6 +178,7 @@ fn a_stream_of_readers_does_not_starve_a_writer() {
                 guard.fencing_token().get()
             });
             let ticket = joins.recv_timeout(DEADLINE).unwrap();
+            drop(pin);
             (ticket, waiting.join().unwrap())
         });
         assert_eq!(token.0, token.1, "{}: passed over", backend.name);
