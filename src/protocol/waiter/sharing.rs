@@ -44,8 +44,9 @@ impl Waiter {
         let Some(renew_at) = renew_at.filter(|at| now.moment < *at) else {
             return self.pursue(Goal::Claim(ticket), now);
         };
-        let pause = self.attempt.pace.pause(self.place(0, now), now.dice);
-        let wake = self.next_look(pause, now).min(renew_at);
+        let place = self.place(0, now);
+        let pause = self.attempt.pace.pause(place, now.dice);
+        let wake = self.next_look(pause, place, now).min(renew_at);
         let wake = match self.watch.next_death() {
             Some(death) => wake.min(death.max(now.moment)),
             None => wake,

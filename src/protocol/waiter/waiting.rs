@@ -27,7 +27,7 @@ impl Waiter {
             // Without a row, whoever sleeps through the grace loses its turn.
             pause = pause.min(record.grace / 2);
         }
-        let mut wake = self.next_look(pause, now);
+        let mut wake = self.next_look(pause, place, now);
         let spared = self.spared.filter(|_| self.spares(record, now));
         // By the wall clock nobody has taken the turn for a while. That may be wrong by
         // a few seconds, and is no reason for more than to look again in time.
@@ -52,12 +52,15 @@ impl Waiter {
         self.pause(wake, now)
     }
 
-    /// When to look again after a `pause`. It is counted from when the last request was
-    /// sent, so that a hand-over is not noticed the later for every look being slow; half
-    /// of it is left at any rate, so that a store that is slower still has a rest. After
-    /// failures it is longer for a while, also if the last request got through.
-    pub(super) fn next_look(&self, pause: Duration, now: Now) -> Moment {
-        let wake = self.sent.plus(pause).max(now.moment.plus(pause / 2));
+    /// When to look again after a `pause`. For the next in line it is counted from when the
+    /// last request was sent, so that a hand-over is not noticed the later for every look
+    /// being slow; half of it is left at any rate, so that a store that is slower still has
+    /// a rest. After failures it is longer for a while, also if the last request got through.
+    pub(super) fn next_look(&self, pause: Duration, place: Place, now: Now) -> Moment {
+        let mut wake = now.moment.plus(pause);
+        if place.ahead <= 1 {
+            wake = self.sent.plus(pause).max(now.moment.plus(pause / 2));
+        }
         match self.failures {
             0 => wake,
             failures => wake.max(now.moment.plus(backoff(failures, now.dice))),
