@@ -220,6 +220,8 @@ fn a_failure_has_the_code_of_its_kind() {
     assert!(
         unreachable.err.starts_with("fifolock: ") && unreachable.err.contains("check the network")
     );
+    let refusals = unreachable.err.matches("refused").count();
+    assert_eq!(refusals, 1, "the cause is said once: {}", unreachable.err);
     let mut command = bare(&[
         "ls",
         "--endpoint-url",
@@ -230,6 +232,16 @@ fn a_failure_has_the_code_of_its_kind() {
     command.env_remove("AWS_ACCESS_KEY_ID");
     let denied = run(command);
     assert_eq!(denied.code, 77, "{}", denied.err);
+}
+
+/// The hazard: a message that nobody reads any more ends the command with a panic.
+#[test]
+fn the_code_is_the_same_if_nobody_reads_the_complaint() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = bare(&["ls", "--endpoint-url", "http://127.0.0.1:9"]);
+    let status = command.stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(69));
 }
 
 #[test]

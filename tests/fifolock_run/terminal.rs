@@ -89,7 +89,7 @@ fn whoever_waits_sees_place_and_holder_and_a_clean_line_afterwards() {
     let client = quick().owner("ci-7\x1b[31m").build(table.store()).unwrap();
     let guard = client.acquire(&lock).unwrap();
     let mut screen = Screen::run(&table, &[&lock, "--", "echo", "done"]);
-    screen.shows("1 ahead, held by ci-7?[31m for ");
+    screen.shows("1 ahead, held by ci-7\\u{1b}[31m for ");
     guard.release().unwrap();
     assert_eq!(screen.code(), Some(0));
     screen.shows("done");

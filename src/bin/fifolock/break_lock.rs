@@ -9,7 +9,7 @@ use dynamodb_fifo_lock::{FencingToken, LockStatus};
 use crate::args::Connection;
 use crate::exit;
 use crate::show;
-use crate::text::{print, span};
+use crate::text::{print, say, span};
 
 /// Take a lock away from its holder, however alive it is
 ///
@@ -47,11 +47,11 @@ pub(crate) fn run(connection: &Connection, args: &Args) -> Result<u8> {
     print(&show::lines(&status, SystemTime::now()))?;
     if !args.yes {
         if !io::stdin().is_terminal() {
-            eprintln!("fifolock: there is no terminal to ask on; say --yes if you are sure");
+            say("there is no terminal to ask on; say --yes if you are sure");
             return Ok(exit::USAGE);
         }
         if !is_confirmed(&args.name, token)? {
-            eprintln!("fifolock: nothing was done");
+            say("nothing was done");
             return Ok(exit::FAILED);
         }
     }
@@ -63,8 +63,12 @@ pub(crate) fn run(connection: &Connection, args: &Args) -> Result<u8> {
 }
 
 fn is_confirmed(name: &str, token: FencingToken) -> Result<bool> {
-    eprint!("Take lock {name:?} from the holder of token {token}? [y/N] ");
-    io::stderr().flush()?;
+    let mut terminal = io::stderr();
+    write!(
+        terminal,
+        "Take lock {name:?} from the holder of token {token}? [y/N] "
+    )?;
+    terminal.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))

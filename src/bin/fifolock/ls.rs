@@ -39,7 +39,7 @@ pub(crate) fn run(connection: &Connection, args: &Args) -> Result<u8> {
                 Ok(_) => {}
                 // A row that is no lock record must not hide the others.
                 Err(Error::List { source }) if is_about_one_row(&source) => {
-                    complaints.push(printable(&source.to_string()));
+                    complaints.push(source.to_string());
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -59,8 +59,7 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::from(exit::FAILED),
         Err(error) => {
-            // A store's error may quote what stands in the table.
-            eprintln!("fifolock: {}", text::printable(&format!("{error:#}")));
+            text::say(&text::explain(&error));
             ExitCode::from(exit::code_of(&error))
         }
     }

@@ -85,6 +85,27 @@ pub(crate) fn print(lines: &[String]) -> io::Result<()> {
     output.flush()
 }
 
+/// Says something to people, on standard error. That nobody reads it is no reason to
+/// fail.
+pub(crate) fn say(words: &str) {
+    let _ = writeln!(io::stderr(), "fifolock: {}", printable(words));
+}
+
+/// An error and its causes; what a message quotes already is not said again.
+pub(crate) fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
 /// How long ago that was, by this machine's clock.
 pub(crate) fn ago(then: SystemTime, now: SystemTime) -> String {
     match now.duration_since(then) {
@@ -153,6 +174,16 @@ mod tests {
         let line = json_line(&value);
         assert!(!line.chars().any(is_treacherous), "{line:?}");
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
+    }
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        let error = io::Error::other("nobody answers");
+        let error = anyhow::Error::new(error).context("no answer: nobody answers");
+        assert_eq!(
+            explain(&error.context("cannot look")),
+            "cannot look: no answer: nobody answers"
+        );
     }
 
     #[test]

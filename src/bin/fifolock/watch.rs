@@ -8,7 +8,7 @@ use dynamodb_fifo_lock::{Error, StoreError};
 use crate::exit;
 use crate::interrupt::Interrupt;
 use crate::screen::Screen;
-use crate::text::{print, printable};
+use crate::text::{explain, print, printable, say};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Watch {
@@ -52,7 +52,7 @@ impl Watch {
         let Some(interval) = self.watch else {
             let frame = look()?;
             print(&frame.lines)?;
-            complain(&frame.complaints);
+            frame.complaints.iter().for_each(|words| say(words));
             return Ok(frame.code);
         };
         let interrupt = Interrupt::watch()?;
@@ -64,14 +64,17 @@ impl Watch {
                 // Whoever watches wants to see the end of an outage, too.
                 Err(error) if is_transient(&error) => Frame {
                     lines: Vec::new(),
-                    complaints: vec![printable(&format!("{error:#}"))],
+                    complaints: vec![explain(&error)],
                     code: exit::OK,
                 },
                 Err(error) => return Err(error),
             };
             if in_place {
                 // Beside the frame they would tear it.
-                frame.lines.append(&mut frame.complaints);
+                let complaints = frame.complaints.drain(..);
+                frame
+                    .lines
+                    .extend(complaints.map(|words| printable(&words)));
                 screen.draw(&frame.lines)?;
             } else {
                 if !first && !self.json {
@@ -80,17 +83,11 @@ impl Watch {
                 print(&frame.lines)?;
             }
             first = false;
-            complain(&frame.complaints);
+            frame.complaints.iter().for_each(|words| say(words));
             if interrupt.wait(interval) {
                 return Ok(exit::INTERRUPTED);
             }
         }
-    }
-}
-
-fn complain(complaints: &[String]) {
-    for complaint in complaints {
-        eprintln!("fifolock: {complaint}");
     }
 }
 

@@ -20,12 +20,13 @@ use dynamodb_fifo_lock::{Error, LockClient, LockGuard, LockName, LockStore};
 
 use crate::args::Connection;
 use crate::exit;
+use crate::text::say;
 
 pub(crate) use args::Args;
 use child::Child;
 use lookout::Lookout;
 use news::News;
-use progress::{Progress, say};
+use progress::Progress;
 use signals::Signals;
 use supervise::{Ending, Supervision};
 use wait::{Outcome, Patience, Wait};

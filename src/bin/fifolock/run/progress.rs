@@ -1,12 +1,14 @@
 //! What somebody who waits is shown: a line that is redrawn, or lines of a log.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dynamodb_fifo_lock::record::{Holder, LockRecord};
 use dynamodb_fifo_lock::{FencingToken, LockName, Ticket};
 use humantime::format_duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::text::{printable, say};
 
 /// A log tells of changes no more often than this.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
@@ -74,7 +76,7 @@ impl Progress {
 
     pub(super) fn trouble(&mut self, what: &str) {
         self.log(&format!("{what}; trying again"), false);
-        self.trouble = Some(tame(what));
+        self.trouble = Some(printable(what));
         self.draw();
     }
 
@@ -132,7 +134,7 @@ impl Progress {
             let held = since.and_then(|since| SystemTime::now().duration_since(since).ok());
             line.push_str(&format!(
                 ", held by {} for {}",
-                tame(&holder.owner),
+                printable(&holder.owner),
                 roughly(held.unwrap_or_default())
             ));
         }
@@ -168,16 +170,6 @@ fn line() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {wide_msg}");
     ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
-}
-
-/// Writes a line for people. That nobody reads it is no reason to fail.
-pub(super) fn say(words: &str) {
-    let _ = writeln!(io::stderr(), "fifolock: {}", tame(words));
-}
-
-/// Without what would move the cursor: others choose these words.
-fn tame(words: &str) -> String {
-    words.replace(char::is_control, "?")
 }
 
 /// For people, to the second; what is shorter, to the tenth.

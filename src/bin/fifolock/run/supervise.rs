@@ -10,8 +10,8 @@ use rustix::process::{Signal, getpid, getsid, kill_current_process_group, kill_p
 use super::child::{Change, Child};
 use super::danger::{Danger, Standing, Verdict};
 use super::news::News;
-use super::progress::say;
 use super::terminal::Terminal;
+use crate::text::say;
 
 /// Stops that mean the terminal.
 const WANTS_TERMINAL: [Signal; 2] = [Signal::TTIN, Signal::TTOU];
