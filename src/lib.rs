@@ -23,7 +23,6 @@ mod acquire;
 mod attendance;
 mod breaking;
 mod builder;
-mod carriers;
 mod client;
 mod clock;
 mod core;
@@ -47,7 +46,6 @@ mod options;
 mod presence;
 pub mod protocol;
 pub mod record;
-mod renewal;
 mod shared;
 #[cfg(test)]
 mod simulation;

@@ -14,6 +14,9 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// Those that print a line of JSON for each case.
 const PRINTING: [&str; 2] = ["cost", "scale"];
 
+/// The key of what is compared within the bench `latency`.
+pub(crate) const RATIO: &str = "ratio";
+
 /// What criterion measures in the bench `latency`.
 const GROUPS: [&str; 8] = [
     "uncontended",
@@ -64,9 +67,19 @@ fn parse(bench: &str, output: &str) -> Vec<Row> {
 }
 
 fn latency(endpoint: Option<&str>) -> anyhow::Result<Vec<Row>> {
-    cargo_bench("latency", endpoint, &[])?;
+    let output = cargo_bench("latency", endpoint, &[])?;
     let home = Path::new(ROOT).join("target/criterion");
     let mut rows = Vec::new();
+    if let Some(ratio) = ratio_by_turns(&output) {
+        let figures = [("case", "uncontended".into()), (RATIO, ratio.into())];
+        rows.push(Row::Own {
+            bench: "latency".into(),
+            figures: figures
+                .map(|(key, value)| (key.into(), value))
+                .into_iter()
+                .collect(),
+        });
+    }
     for group in GROUPS {
         for (function, file) in estimates(&home.join(group)) {
             let text = fs::read_to_string(&file)?;
@@ -83,6 +96,15 @@ fn latency(endpoint: Option<&str>) -> anyhow::Result<Vec<Row>> {
         home.display()
     );
     Ok(rows)
+}
+
+/// The ratio that the bench itself prints, of times that were measured by turns.
+fn ratio_by_turns(output: &str) -> Option<f64> {
+    let said = output
+        .lines()
+        .find_map(|line| line.strip_prefix("uncontended: "))?;
+    let (_, said) = said.split_once(" takes ")?;
+    said.split(' ').next()?.parse().ok()
 }
 
 /// The functions of a group, with the files of their latest estimates.
@@ -154,6 +176,13 @@ mod tests {
             (bench.as_str(), figures["writes"].as_u64()),
             ("cost", Some(2))
         );
+    }
+
+    #[test]
+    fn the_ratio_is_read() {
+        let text = "x\nuncontended: acquire and release takes 1.034 times as long as two\n";
+        assert_eq!(ratio_by_turns(text), Some(1.034));
+        assert_eq!(ratio_by_turns("uncontended: nothing"), None);
     }
 
     #[test]

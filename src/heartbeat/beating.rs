@@ -1,5 +1,4 @@
-//! The thread that keeps a client's locks alive, tells when one is lost, and says
-//! in the queue that its waiters are still there.
+//! The heartbeat thread: who is due, and what for.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
@@ -7,14 +6,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 
-use crate::carriers::Carriers;
+use super::carriers::Carriers;
+use super::renewal::{renew, tell_loss};
 use crate::core::Core;
-use crate::error::Error;
 use crate::lease::Lease;
 use crate::machine::Task;
 use crate::presence::Presence;
 use crate::protocol::{LossReason, Moment, Standing};
-use crate::renewal::{renew, tell_loss};
 
 /// So many renewals may be under way at once.
 const CARRIERS: usize = 64;
@@ -27,9 +25,8 @@ const ANNOUNCERS: usize = 16;
 /// time that is left for it.
 const PATIENCE: u32 = 30;
 
-/// Nothing is done less often than this: looking whether anything is due. The wait
-/// itself may stand still while the machine is suspended.
-const GLANCE: Duration = Duration::from_secs(1);
+/// For so long the news of a loss wait for a carrier.
+const NEWS: Duration = Duration::from_millis(20);
 
 /// Each holder is looked at this often at least, so that those who are gone are
 /// forgotten.
@@ -39,72 +36,18 @@ const ROUND: Duration = Duration::from_secs(60);
 /// that could be deleted are left to their time to live.
 const BACKLOG: usize = 1_000;
 
-/// The handle of a client's heartbeat thread. The thread ends when the last
-/// handle is gone, and clients and guards have one each.
-pub(crate) struct Heartbeat {
-    joining: Sender<Charge>,
-    /// For those who need nothing before the next glance. Nobody waits for them, so
-    /// that a lock held for a moment does not wake the thread.
-    resting: Sender<Weak<Lease>>,
-}
+/// Nothing is done less often than this: looking whether anything is due. The wait
+/// itself may stand still while the machine is suspended.
+pub(super) const GLANCE: Duration = Duration::from_secs(1);
 
 /// What the thread is asked to look after.
-enum Charge {
+pub(super) enum Charge {
     /// Keep it alive until it ends.
     Lease(Arc<Lease>),
     /// Write its row, and renew it, while anybody else holds on to it.
     Presence(Arc<Presence>),
     /// Delete its row.
     Departed(Arc<Presence>),
-}
-
-impl Heartbeat {
-    pub(crate) fn start(core: Arc<Core>) -> Result<Self, Error> {
-        let (joining, joins) = unbounded();
-        let (resting, rested) = unbounded();
-        let (report, reports) = unbounded();
-        let machine = Arc::clone(&core.machine);
-        let beating = Beating {
-            core,
-            carriers: Carriers::new(Arc::clone(&machine), CARRIERS),
-            announcers: Carriers::new(Arc::clone(&machine), ANNOUNCERS),
-            patients: HashMap::new(),
-            due: BTreeSet::new(),
-            next_key: 0,
-            rested,
-            report,
-        };
-        machine
-            .spawn(
-                "fifolock-heart",
-                Box::new(move || beating.run(&joins, &reports)),
-            )
-            .map_err(|source| Error::Thread { source })?;
-        Ok(Self { joining, resting })
-    }
-
-    /// Keeps `lease` alive until it ends.
-    pub(crate) fn keep(&self, lease: &Arc<Lease>) {
-        // The thread outlives its handles. Were it gone all the same, the lease
-        // would end by its own clock, which needs no thread.
-        let _ = if lease.rests_for() > GLANCE {
-            self.resting.send(Arc::downgrade(lease)).is_ok()
-        } else {
-            self.joining.send(Charge::Lease(Arc::clone(lease))).is_ok()
-        };
-    }
-
-    /// Tells the queue of `presence` while its waiter holds on to it.
-    pub(crate) fn announce(&self, presence: &Arc<Presence>) {
-        let _ = self.joining.send(Charge::Presence(Arc::clone(presence)));
-    }
-
-    /// Deletes the row of a waiter that does not wait any more.
-    pub(crate) fn dequeue(&self, presence: Arc<Presence>) {
-        if presence.has_row() {
-            let _ = self.joining.send(Charge::Departed(presence));
-        }
-    }
 }
 
 /// A lease or a waiter under the heartbeat's care.
@@ -139,7 +82,7 @@ enum Need {
 /// Something to be done by another thread. What it returns tells the observer.
 type Treatment = Box<dyn FnOnce() -> Task + Send>;
 
-struct Beating {
+pub(super) struct Beating {
     core: Arc<Core>,
     carriers: Carriers,
     announcers: Carriers,
@@ -149,12 +92,31 @@ struct Beating {
     next_key: u64,
     /// Those who are to be looked after by the next glance.
     rested: Receiver<Weak<Lease>>,
+    /// The keys of those whose treatment is over.
     report: Sender<u64>,
+    reports: Receiver<u64>,
 }
 
 impl Beating {
-    /// Sends nothing itself, so that nothing can hold it up.
-    fn run(mut self, joins: &Receiver<Charge>, reports: &Receiver<u64>) {
+    pub(super) fn new(core: Arc<Core>, rested: Receiver<Weak<Lease>>) -> Self {
+        let (report, reports) = unbounded();
+        let machine = &core.machine;
+        Self {
+            carriers: Carriers::new(Arc::clone(machine), CARRIERS),
+            announcers: Carriers::new(Arc::clone(machine), ANNOUNCERS),
+            core,
+            patients: HashMap::new(),
+            due: BTreeSet::new(),
+            next_key: 0,
+            rested,
+            report,
+            reports,
+        }
+    }
+
+    /// Looks after all who are there until the last handle is gone. Sends nothing
+    /// itself, so that nothing can hold it up.
+    pub(super) fn run(mut self, joins: &Receiver<Charge>) {
         loop {
             // Taken before anybody is admitted: who comes too late for that needs
             // nothing until then.
@@ -163,13 +125,17 @@ impl Beating {
                 match joins.try_recv() {
                     Ok(charge) => self.join(charge),
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return,
+                    Err(TryRecvError::Disconnected) => {
+                        // There may be rows left to delete.
+                        self.announcers.attend();
+                        return;
+                    }
                 }
             }
             while let Ok(lease) = self.rested.try_recv() {
                 self.admit(Who::Holder(lease));
             }
-            while let Ok(key) = reports.try_recv() {
+            while let Ok(key) = self.reports.try_recv() {
                 self.treated(key);
             }
             self.tend_those_due();
@@ -180,7 +146,7 @@ impl Beating {
                 .flatten()
                 .chain(due)
                 .fold(glance, Moment::min);
-            self.core.machine.wait(&[joins, reports], wake);
+            self.core.machine.wait(&[joins, &self.reports], wake);
         }
     }
 
@@ -348,7 +314,7 @@ impl Beating {
         // With every carrier stuck the observer has to wait. The guard's own channel,
         // which does not depend on them, is closed already.
         let news = move || tell_loss(&core, &lease, reason);
-        self.carriers.carry(Duration::ZERO, Box::new(news));
+        self.carriers.carry(NEWS, Box::new(news));
     }
 }
 
@@ -369,19 +335,22 @@ mod tests {
     use std::sync::atomic::Ordering;
     use std::thread;
 
+    use crossbeam_channel::never;
+
+    use super::super::Heartbeat;
     use super::*;
     use crate::event::Silence;
     use crate::machine::{RealMachine, SharedMachine, TestMachine};
     use crate::options::Wishes;
-    use crate::protocol::{Consistency, Grant, Tenure, Title, Write};
+    use crate::protocol::{self, Consistency, Grant, Tenure, Title, Write};
     use crate::record::{Holder, Mode};
     use crate::store::{LockStore, MemoryStore};
     use crate::types::{HolderId, LockName, Ticket};
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
-    /// A heart that beats only when the test says so, and what it is told.
-    fn heart(store: MemoryStore) -> (Beating, Receiver<u64>) {
+    /// A heart that beats only when the test says so.
+    fn heart(store: MemoryStore) -> Beating {
         let settings = Wishes {
             lease: Some(Duration::from_secs(60)),
             ..Wishes::default()
@@ -394,19 +363,7 @@ mod tests {
             settings,
             Arc::new(Silence),
         );
-        let (report, reports) = unbounded();
-        let (_, rested) = unbounded();
-        let beating = Beating {
-            core: Arc::new(core),
-            carriers: Carriers::new(Arc::new(RealMachine), 4),
-            announcers: Carriers::new(Arc::new(RealMachine), 4),
-            patients: HashMap::new(),
-            due: BTreeSet::new(),
-            next_key: 0,
-            rested,
-            report,
-        };
-        (beating, reports)
+        Beating::new(Arc::new(core), never())
     }
 
     /// Holds a lock that is due for a renewal at once, and always.
@@ -454,7 +411,7 @@ mod tests {
     #[test]
     fn a_lock_held_for_a_moment_does_not_wake_the_heart() {
         let store = MemoryStore::new();
-        let (beating, _) = heart(store.clone());
+        let beating = heart(store.clone());
         let machine = Arc::new(TestMachine::default());
         let core = Core::new(
             Arc::new(store.clone()),
@@ -476,20 +433,54 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_leaves_behind_is_done_after_its_end() {
+        let store = MemoryStore::new();
+        let beating = heart(store.clone());
+        let (lock, ticket) = (LockName::new("left").unwrap(), Ticket::new(7));
+        let core = Arc::clone(&beating.core);
+        let state = protocol::Presence::new(
+            ticket,
+            HolderId::random(),
+            "test".into(),
+            Duration::from_secs(20),
+            core.machine.now(),
+            core.machine.wall_ms(),
+        );
+        let presence = Arc::new(Presence::new(lock.clone(), state));
+        assert!(presence.announce(&core).is_none());
+        let rows = || {
+            store
+                .look(&lock, ticket, ticket, 1, DEADLINE)
+                .unwrap()
+                .len()
+        };
+        assert_eq!(rows(), 1);
+        let heartbeat = Heartbeat::start(core).unwrap();
+        heartbeat.dequeue(presence);
+        drop(heartbeat);
+        let until = std::time::Instant::now() + DEADLINE;
+        while rows() > 0 {
+            assert!(std::time::Instant::now() < until, "the row is still there");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
     fn a_patient_is_due_once_however_often_it_was_tended() {
         let store = MemoryStore::new();
-        let (mut beating, reports) = heart(store.clone());
+        let mut beating = heart(store.clone());
         let lease = hold(&beating, &store, "due");
         beating.join(Charge::Lease(Arc::clone(&lease)));
         for _ in 0..100 {
             let until = std::time::Instant::now() + DEADLINE;
-            while reports.is_empty() {
+            while beating.reports.is_empty() {
                 assert!(std::time::Instant::now() < until);
                 beating.tend_those_due();
                 beating.carriers.attend();
                 thread::yield_now();
             }
-            beating.treated(reports.recv().unwrap());
+            let key = beating.reports.recv().unwrap();
+            beating.treated(key);
             assert_eq!(beating.due.len(), 1);
         }
         let record = store.read(&lease.name, Consistency::Strong, DEADLINE);
@@ -499,7 +490,7 @@ mod tests {
         while !beating.patients.is_empty() {
             assert!(std::time::Instant::now() < until);
             beating.tend_those_due();
-            while let Ok(key) = reports.try_recv() {
+            while let Ok(key) = beating.reports.try_recv() {
                 beating.treated(key);
             }
             thread::yield_now();

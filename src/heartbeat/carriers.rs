@@ -11,7 +11,7 @@ use crate::machine::{SharedMachine, Task};
 use crate::protocol::Moment;
 
 /// How long a carrier without work stays.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(10);
 
 /// While errands without any patience wait, their number is looked at this often.
 const SHORTEST: Duration = Duration::from_millis(1);
