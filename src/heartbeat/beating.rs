@@ -280,8 +280,8 @@ impl Beating {
         }
     }
 
-    fn need_of_waiter(&self, presence: &Weak<Presence>, treated: bool) -> Need {
-        let Some(presence) = presence.upgrade() else {
+    fn need_of_waiter(&self, waiting: &Weak<Presence>, treated: bool) -> Need {
+        let Some(presence) = waiting.upgrade() else {
             return Need::Nothing;
         };
         if treated {
@@ -293,7 +293,12 @@ impl Beating {
         }
         let core = Arc::clone(&self.core);
         let patience = core.settings.claim_grace / PATIENCE;
+        let waiting = Weak::clone(waiting);
         let announce = move || -> Task {
+            // It may have left by now.
+            let Some(presence) = waiting.upgrade() else {
+                return Box::new(|| ());
+            };
             let error = presence.announce(&core);
             Box::new(move || {
                 if let Some(error) = error {

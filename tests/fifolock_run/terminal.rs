@@ -103,7 +103,9 @@ fn whoever_waits_sees_place_and_holder_and_a_clean_line_afterwards() {
 #[test]
 fn the_terminal_is_the_commands_to_read_and_to_interrupt() {
     let (table, lock) = (embedded_table(), unique("keys"));
-    let script = r#"trap "echo in-trap; exit 4" INT; read line; echo got $line; while :; do sleep 0.02; done"#;
+    // It waits in a builtin: while bash waits for a child that ends by itself in the same
+    // moment, it takes SIGINT for the child's.
+    let script = r#"trap "echo in-trap; exit 4" INT; read line; echo got $line; while :; do read -t 0.05 more; done"#;
     let mut screen = Screen::run(&table, &[&lock, "--", "bash", "-c", script]);
     screen.press("hello\n");
     screen.shows("got hello");
