@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::machine::{SharedMachine, Task};
+use crate::machine::{SharedMachine, Task, has_news};
 use crate::protocol::Moment;
 
 /// How long a carrier without work stays.
@@ -21,21 +21,24 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// time-out, and delays no other by more than that.
 pub(crate) struct Carriers {
     machine: SharedMachine,
-    /// Says once for each errand that it is there.
-    hand_in: Sender<()>,
-    handed_in: Receiver<()>,
     staff: Arc<Mutex<Staff>>,
     most: usize,
 }
 
 struct Staff {
     alive: usize,
+    /// Those without work, and what wakes them. The last one to rest is the first to be
+    /// woken, so that those who are not needed can leave.
+    idle: Vec<(u64, Sender<()>)>,
     /// The errands that nobody has begun, by when and in which order they lose their
     /// patience.
     waiting: BTreeMap<(Moment, u64), Errand>,
+    /// The next number, of an errand or of somebody who rests.
     next: u64,
     /// When there were more carriers last.
     grown_at: Moment,
+    /// There will be no more errands.
+    closed: bool,
 }
 
 struct Errand {
@@ -43,20 +46,26 @@ struct Errand {
     task: Task,
 }
 
+impl Staff {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
 impl Carriers {
     /// There will be `most` carriers at most.
     pub(crate) fn new(machine: SharedMachine, most: usize) -> Self {
-        let (hand_in, handed_in) = unbounded();
         let staff = Staff {
             alive: 0,
+            idle: Vec::new(),
             waiting: BTreeMap::new(),
             next: 0,
             grown_at: machine.now(),
+            closed: false,
         };
         Self {
             machine,
-            hand_in,
-            handed_in,
             staff: Arc::new(Mutex::new(staff)),
             most,
         }
@@ -66,15 +75,17 @@ impl Carriers {
     /// can be carriers enough. [`attend`](Self::attend) is to be called afterwards.
     pub(crate) fn carry(&self, patience: Duration, task: Task) {
         let by = self.machine.now().plus(patience);
-        {
+        let idle = {
             let mut staff = self.staff.lock();
-            let number = staff.next;
-            staff.next += 1;
+            let number = staff.number();
             staff
                 .waiting
                 .insert((by, number), Errand { patience, task });
+            staff.idle.pop()
+        };
+        if let Some((_, wake)) = idle {
+            let _ = wake.send(());
         }
-        let _ = self.hand_in.send(());
     }
 
     /// How many errands nobody has begun.
@@ -103,7 +114,6 @@ impl Carriers {
         for _ in 0..more {
             let carrier = Carrier {
                 machine: Arc::clone(&self.machine),
-                handed_in: self.handed_in.clone(),
                 presence: Presence(Arc::clone(&self.staff)),
             };
             // If the system refuses the thread, the presence is dropped with it, and
@@ -116,33 +126,75 @@ impl Carriers {
     }
 }
 
+impl Drop for Carriers {
+    /// What is waiting is still done, if there are carriers.
+    fn drop(&mut self) {
+        let idle = {
+            let mut staff = self.staff.lock();
+            staff.closed = true;
+            std::mem::take(&mut staff.idle)
+        };
+        for (_, wake) in idle {
+            let _ = wake.send(());
+        }
+    }
+}
+
 struct Carrier {
     machine: SharedMachine,
-    handed_in: Receiver<()>,
     presence: Presence,
+}
+
+/// What there is for a carrier to do.
+enum Next {
+    Work(Task),
+    /// Nothing, until it is woken, or for too long.
+    Rest(u64, Receiver<()>),
+    Leave,
 }
 
 impl Carrier {
     fn run(self) {
-        while self.is_called() {
-            let first = self.presence.0.lock().waiting.pop_first();
-            if let Some((_, errand)) = first {
-                (errand.task)();
+        loop {
+            match self.next() {
+                Next::Work(task) => task(),
+                Next::Rest(number, woken) => {
+                    if !self.is_woken(number, &woken) {
+                        return;
+                    }
+                }
+                Next::Leave => return,
             }
         }
     }
 
-    /// Waits for an errand; `false` if there was none for long, or will be none.
-    fn is_called(&self) -> bool {
+    fn next(&self) -> Next {
+        let mut staff = self.presence.0.lock();
+        if let Some((_, errand)) = staff.waiting.pop_first() {
+            return Next::Work(errand.task);
+        }
+        if staff.closed {
+            return Next::Leave;
+        }
+        let (number, (wake, woken)) = (staff.number(), bounded(1));
+        staff.idle.push((number, wake));
+        Next::Rest(number, woken)
+    }
+
+    /// Waits; `false` if nobody needed this carrier for long.
+    fn is_woken(&self, number: u64, woken: &Receiver<()>) -> bool {
         let until = self.machine.now().plus(IDLE);
         loop {
-            self.machine.wait(&[&self.handed_in], until);
-            match self.handed_in.try_recv() {
-                Ok(()) => return true,
-                Err(TryRecvError::Disconnected) => return false,
-                Err(TryRecvError::Empty) if self.machine.now() < until => {}
-                // What is handed in at this very moment waits for its patience to end.
-                Err(TryRecvError::Empty) => return false,
+            self.machine.wait(&[woken], until);
+            if has_news(woken) {
+                return true;
+            }
+            if self.machine.now() >= until {
+                let mut staff = self.presence.0.lock();
+                let before = staff.idle.len();
+                staff.idle.retain(|(other, _)| *other != number);
+                // Who is not there any more is being woken.
+                return staff.idle.len() == before;
             }
         }
     }
@@ -159,13 +211,14 @@ impl Drop for Presence {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
     use std::thread;
     use std::time::Instant;
 
-    use crossbeam_channel::bounded;
+    use crossbeam_channel::unbounded;
 
     use super::*;
-    use crate::machine::{Machine, RealMachine};
+    use crate::machine::{Machine, RealMachine, TestMachine};
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -260,6 +313,36 @@ mod tests {
         }
         assert_eq!(carriers.attend(), None);
         drop(unhang);
+    }
+
+    #[test]
+    fn an_errand_wakes_one_of_those_who_rest_and_always_the_same() {
+        let machine = Arc::new(TestMachine::default());
+        let carriers = Carriers::new(Arc::clone(&machine) as SharedMachine, 8);
+        let (unhang, hangs) = bounded::<()>(0);
+        for _ in 0..8 {
+            let hangs = hangs.clone();
+            let task = move || {
+                let _ = hangs.recv();
+            };
+            carriers.carry(SHORT, Box::new(task));
+        }
+        attend_until(&carriers, || carriers.waiting() == 0);
+        drop(unhang);
+        let resting = || carriers.staff.lock().idle.len();
+        attend_until(&carriers, || resting() == 8);
+        let before = machine.waits.load(Ordering::Relaxed);
+        let (done, finished) = unbounded();
+        for number in 1..=20 {
+            let done = done.clone();
+            let task = move || done.send(thread::current().id()).unwrap();
+            carriers.carry(DEADLINE, Box::new(task));
+            attend_until(&carriers, || finished.len() == number && resting() == 8);
+        }
+        let mut threads: Vec<_> = finished.try_iter().collect();
+        threads.dedup();
+        assert_eq!(threads.len(), 1);
+        assert_eq!(machine.waits.load(Ordering::Relaxed) - before, 20);
     }
 
     #[test]
