@@ -238,6 +238,15 @@ mod tests {
         }
     }
 
+    /// Hands in an errand that takes until the other end of the channel is dropped.
+    fn hang(carriers: &Carriers, hangs: &Receiver<()>) {
+        let hangs = hangs.clone();
+        let task = move || {
+            let _ = hangs.recv();
+        };
+        carriers.carry(SHORT, Box::new(task));
+    }
+
     #[test]
     fn one_carrier_does_what_comes_in_time_and_the_most_urgent_first() {
         let carriers = carriers(64);
@@ -259,24 +268,17 @@ mod tests {
     fn a_hanging_errand_delays_no_other_and_the_number_is_bounded() {
         let carriers = carriers(2);
         let (unhang, hangs) = bounded::<()>(0);
-        let hang = || {
-            let hangs = hangs.clone();
-            let task = move || {
-                let _ = hangs.recv();
-            };
-            carriers.carry(Duration::ZERO, Box::new(task));
-        };
         let (done, finished) = unbounded();
         let quick = || {
             let done = done.clone();
             carriers.carry(SHORT, Box::new(move || done.send(()).unwrap()));
         };
-        hang();
+        hang(&carriers, &hangs);
         (0..100).for_each(|_| quick());
         attend_until(&carriers, || finished.len() == 100);
         assert_eq!(carriers.staff.lock().alive, 2);
         // With a second one that hangs nobody is left.
-        hang();
+        hang(&carriers, &hangs);
         quick();
         attend_until(&carriers, || carriers.waiting() == 1);
         for _ in 0..10 {
@@ -294,13 +296,7 @@ mod tests {
     fn those_who_lose_patience_double_the_carriers_up_to_those_who_wait() {
         let carriers = carriers(64);
         let (unhang, hangs) = bounded::<()>(0);
-        for _ in 0..7 {
-            let hangs = hangs.clone();
-            let task = move || {
-                let _ = hangs.recv();
-            };
-            carriers.carry(SHORT, Box::new(task));
-        }
+        (0..7).for_each(|_| hang(&carriers, &hangs));
         let until = Instant::now() + DEADLINE;
         for expected in [1, 2, 4, 7] {
             let again = carriers.attend().unwrap();
@@ -320,13 +316,7 @@ mod tests {
         let machine = Arc::new(TestMachine::default());
         let carriers = Carriers::new(Arc::clone(&machine) as SharedMachine, 8);
         let (unhang, hangs) = bounded::<()>(0);
-        for _ in 0..8 {
-            let hangs = hangs.clone();
-            let task = move || {
-                let _ = hangs.recv();
-            };
-            carriers.carry(SHORT, Box::new(task));
-        }
+        (0..8).for_each(|_| hang(&carriers, &hangs));
         attend_until(&carriers, || carriers.waiting() == 0);
         drop(unhang);
         let resting = || carriers.staff.lock().idle.len();

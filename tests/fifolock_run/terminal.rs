@@ -3,10 +3,12 @@
 use std::io::{Read, Write};
 use std::process::Child;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use parking_lot::Mutex;
 use pty_process::blocking::{Command, Pty};
+use signal_hook::consts::SIGINT;
 
 use crate::common::{Table, embedded_table, quick, unique, wait_for};
 use crate::job::{Job, Scratch, environment, text};
@@ -23,6 +25,10 @@ struct Screen {
 
 impl Screen {
     fn of(command: Command, table: &Table) -> Self {
+        // Whoever runs the tests may ignore Ctrl-C, as what a script runs in the
+        // background does, and whom we start would inherit that. A handler they do not.
+        let default = Arc::new(AtomicBool::new(true));
+        signal_hook::flag::register_conditional_default(SIGINT, default).unwrap();
         let (pty, pts) = pty_process::blocking::open().unwrap();
         pty.resize(pty_process::Size::new(24, 200)).unwrap();
         let command = command.envs(environment(&table.endpoint, table));
