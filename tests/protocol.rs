@@ -359,6 +359,16 @@ fn waiting(millis: u64, record: &mut LockRecord) -> Waiter {
     }
 }
 
+/// Sends the look that is due, and answers it. Until when the waiter then pauses.
+fn look(waiter: &mut Waiter, millis: u64, record: &LockRecord, took: u64) -> Moment {
+    let asks = waiter.step(Answer::Ready, now(millis));
+    assert!(matches!(asks, Step::Read(_)), "{asks:?}");
+    match waiter.step(Answer::Read(Some(record.clone())), now(millis + took)) {
+        Step::Pause(until) => until,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// One answer among failures does not end the patience of those who wait for their turn,
 /// nor of who has it and waits for those who share.
 #[test]
@@ -380,11 +390,8 @@ fn the_pause_after_a_look_is_longer_for_a_while_after_failures() {
                 Step::Pause(_)
             ));
         }
-        waiter.step(Answer::Ready, now(millis));
-        match waiter.step(Answer::Read(Some(record)), now(millis)) {
-            Step::Pause(until) => assert!(until >= at(millis + 400), "{until:?}"),
-            other => panic!("{other:?}"),
-        }
+        let until = look(&mut waiter, millis, &record, 0);
+        assert!(until >= at(millis + 400), "{until:?}");
     }
 }
 
@@ -396,15 +403,9 @@ fn the_pause_is_counted_from_when_the_last_look_was_sent() {
     for mut record in [held(millis), shared(millis)] {
         let mut waiter = waiting(millis, &mut record);
         for (took, pause) in [(0, 20), (5, 15), (10, 10), (19, 10), (1_000, 50)] {
-            waiter.step(Answer::Ready, now(millis));
-            let answered = now(millis + took);
-            match waiter.step(Answer::Read(Some(record.clone())), answered) {
-                Step::Pause(until) => {
-                    let left = until.since(answered.moment);
-                    assert_eq!(left, ms(pause), "after an answer that took {took} ms");
-                }
-                other => panic!("{other:?}"),
-            }
+            let until = look(&mut waiter, millis, &record, took);
+            let left = until.since(at(millis + took));
+            assert_eq!(left, ms(pause), "after an answer that took {took} ms");
         }
     }
 }
