@@ -29,6 +29,11 @@ const ALONE: &[Measure] = &[
     },
 ];
 
+/// Why a hand-over may take longer here.
+const LOOKS: &str = "\
+    the next in line looks from time to time, at most every 20 ms; where all try without pause, or the \
+    releaser takes the lock again, somebody has it sooner, at the price of write units and order";
+
 const CROWD: &[Measure] = &[
     Measure {
         name: "requests an acquisition",
@@ -51,14 +56,12 @@ const CROWD: &[Measure] = &[
     Measure {
         name: "hand-over, ms",
         of: |row| row.figures.hand_over_ms,
-        why: "the next in line looks from time to time, at most every 20 ms; where all try without \
-              pause, or the releaser takes the lock again, somebody has it sooner, at the price of \
-              write units and order",
+        why: LOOKS,
     },
     Measure {
         name: "hand-over, p95, ms",
         of: |row| row.figures.hand_over_p95_ms,
-        why: "as before",
+        why: LOOKS,
     },
     Measure {
         name: "median wait, ms",

@@ -168,8 +168,11 @@ fn fairness(canvas: &Canvas, rows: &[&ContestRow]) -> anyhow::Result<()> {
         .y_label_area_size(330)
         .build_cartesian_2d(0.0..longest * 1.08, (0..rows.len()).into_segmented())?;
     let name = |at: &SegmentValue<usize>| match at {
+        // The axis also asks for what comes after the last bar.
         SegmentValue::CenterOf(index) => rows
-            .get(rows.len() - 1 - index)
+            .iter()
+            .rev()
+            .nth(*index)
             .map_or(String::new(), |row| row.label()),
         _ => String::new(),
     };
