@@ -13,10 +13,10 @@ use crate::heartbeat::Heartbeat;
 use crate::lease::Never;
 use crate::lobby::{Lobby, Nudge, Rest, Seat};
 use crate::machine::has_news;
+use crate::memory::Memory;
 use crate::presence::Presence;
 use crate::protocol::{
-    self, Answer, Attempt, Failure, GaveUp, Grant, LOOK_LIMIT, Moment, Notice, Patience, Step,
-    Waiter,
+    self, Answer, Attempt, Failure, GaveUp, Grant, Moment, Notice, Patience, Step, Waiter, Watch,
 };
 use crate::record::Mode;
 use crate::types::{HolderId, LockName, Ticket};
@@ -28,10 +28,6 @@ pub(crate) struct Manner {
     pub(crate) timeout: Option<Duration>,
     pub(crate) cancel: Option<Receiver<()>>,
     pub(crate) data: Option<String>,
-    /// Whether the lock was found in use a moment ago.
-    pub(crate) contended: bool,
-    /// How long its turns took then.
-    pub(crate) turn_time: Option<Duration>,
 }
 
 /// How an acquire ended, if not in an error.
@@ -95,6 +91,7 @@ impl<'a> Acquire<'a> {
         heartbeat: &'a Heartbeat,
         lock: &'a LockName,
         manner: Manner,
+        memory: Memory,
     ) -> Self {
         let settings = &core.settings;
         let began = core.machine.now();
@@ -113,8 +110,8 @@ impl<'a> Acquire<'a> {
             give_up_at: manner.timeout.map(|timeout| began.plus(timeout)),
             outage_limit: settings.outage_limit,
             patience: manner.patience,
-            contended: manner.contended,
-            turn_time: manner.turn_time,
+            contended: memory.contended,
+            watch: memory.watch,
         });
         Self {
             core,
@@ -165,9 +162,9 @@ impl<'a> Acquire<'a> {
         self.core.machine.now().since(self.began)
     }
 
-    /// How long a turn of this lock took lately, if that was seen.
-    pub(crate) fn turn_time(&self) -> Option<Duration> {
-        self.waiter.turn_time()
+    /// What was seen of the lock, for this client's next attempt.
+    pub(crate) fn watch(&self) -> &Watch {
+        self.waiter.watch()
     }
 
     /// What was left behind in the queue because the client was closed and could
@@ -264,8 +261,8 @@ impl<'a> Acquire<'a> {
         Ok(match step {
             Step::Write(write) => store.write(lock, write, within)?.into(),
             Step::Read(consistency) => Answer::Read(store.read(lock, *consistency, within)?),
-            Step::Look { from, to } => {
-                Answer::Rows(store.look(lock, *from, *to, LOOK_LIMIT, within)?)
+            Step::Look { from, to, limit } => {
+                Answer::Rows(store.look(lock, *from, *to, *limit, within)?)
             }
             Step::Announce(row) => {
                 store.announce(lock, row, within)?;
@@ -422,6 +419,12 @@ impl<'a> Acquire<'a> {
             }),
             (GaveUp::Cancelled, _, Some(CancelledBy::Close)) => Err(Error::Closed { lock }),
             (GaveUp::Cancelled, ..) => Err(Error::Cancelled { lock }),
+            (GaveUp::UsedUp, ..) => Err(Error::TicketsUsedUp { lock }),
+            (GaveUp::WentBack { found, seen }, ..) => Err(Error::WentBack {
+                lock,
+                found: found.into(),
+                seen: seen.into(),
+            }),
             (GaveUp::TimedOut | GaveUp::Failed, ..) => Err(Error::AcquireTimeout {
                 lock,
                 waited: self.waited(),

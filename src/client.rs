@@ -98,15 +98,12 @@ impl LockClient {
         if timeout.is_none() && options.cancel.is_none() && self.shared.held_by_this_thread(&lock) {
             return Err(Error::WouldDeadlock { lock });
         }
-        let contended = self.shared.recently_contended(&lock);
         let manner = Manner {
             patience: Patience::Queue,
             mode: options.mode(),
             timeout,
             cancel: options.cancel,
             data: options.data,
-            contended: contended.is_some(),
-            turn_time: contended.and_then(|contended| contended.turn_time),
         };
         match self.begin(&lock, manner)? {
             Some(guard) => Ok(guard),
@@ -148,8 +145,6 @@ impl LockClient {
             timeout: None,
             cancel: None,
             data: options.data,
-            contended: false,
-            turn_time: None,
         };
         self.begin(&lock, manner)
     }
@@ -318,15 +313,20 @@ impl LockClient {
         if core.is_closed() {
             return Err(Error::Closed { lock: lock.clone() });
         }
-        let mut acquire = Acquire::new(core, &shared.lobby, &shared.heartbeat, lock, manner);
+        let memory = shared.memories.recall(lock, core.machine.now());
+        let mut acquire =
+            Acquire::new(core, &shared.lobby, &shared.heartbeat, lock, manner, memory);
         let span = trace::wait(lock);
         let outcome = span.in_scope(|| acquire.run());
         if let Some(error) = acquire.take_left_behind() {
             attending.left_behind(lock, error);
         }
-        if acquire.met_others {
-            shared.note_contended(lock, acquire.turn_time());
-        }
+        shared.memories.keep(
+            lock,
+            acquire.watch().clone(),
+            acquire.met_others,
+            core.machine.now(),
+        );
         let grant = match outcome {
             Ok(Outcome::Granted(grant)) => grant,
             Ok(Outcome::Busy) => return Ok(None),

@@ -94,6 +94,35 @@ pub enum Error {
         reason: LossReason,
     },
 
+    /// The last of the lock's tickets, 2^53 - 1, is drawn. Nothing was taken.
+    #[error(
+        "all tickets of lock {lock:?} are used up; delete its row while nobody uses the lock: \
+         a new one starts from the clock",
+        lock = lock.as_str()
+    )]
+    TicketsUsedUp {
+        /// The lock.
+        lock: LockName,
+    },
+
+    /// The lock's record has gone back: this client has seen a higher token of the lock
+    /// than the record allows for. A record that was restored from a backup does that, and
+    /// would give out the same tokens a second time. The lock was not taken.
+    #[error(
+        "the record of lock {lock:?} has gone back from {seen} to {found}, as if restored from \
+         a backup, and would give out the same tokens again; delete the lock's row: a new one \
+         starts from the clock",
+        lock = lock.as_str()
+    )]
+    WentBack {
+        /// The lock.
+        lock: LockName,
+        /// The last token according to the record.
+        found: FencingToken,
+        /// The highest token that this client has seen.
+        seen: FencingToken,
+    },
+
     /// The store failed.
     #[error("could not {doing} lock {:?}: {source}", lock.as_str())]
     Store {

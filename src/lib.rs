@@ -40,6 +40,7 @@ mod lease;
 mod lobby;
 mod lock_set;
 mod machine;
+mod memory;
 #[cfg(feature = "metrics")]
 mod meter;
 mod options;

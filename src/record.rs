@@ -7,7 +7,7 @@ use crate::types::{HolderId, Ticket};
 
 /// The version of the record's layout that this crate reads and writes. A
 /// record of another version is refused, never misread.
-pub const SCHEMA_VERSION: u64 = 1;
+pub const SCHEMA_VERSION: u64 = 2;
 
 /// The state of one lock: one row, which does not grow with the queue.
 ///
@@ -32,9 +32,13 @@ pub struct LockRecord {
     /// How long a ticket may leave its turn unclaimed before it is passed over.
     /// Written when the record is created; every client obeys it.
     pub grace: Duration,
-    /// When `served` last moved, or the record was created, in milliseconds since
-    /// 1970 by the wall clock of whoever did it.
+    /// When the present turn began, or later: when `served` last moved, a waiter last
+    /// joined an idle queue, or the record was created. In milliseconds since 1970, by
+    /// the wall clock of the client that did it.
     pub moved_at_ms: u64,
+    /// The last ticket that was out at `moved_at_ms`. Each of them that still waits a
+    /// while later should have a row.
+    pub mark: Ticket,
     /// Those who share the lock.
     pub sharers: BTreeMap<HolderId, Sharer>,
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -12,14 +11,9 @@ use crate::core::Core;
 use crate::heartbeat::Heartbeat;
 use crate::lease::Lease;
 use crate::lobby::Lobby;
-use crate::protocol::{Moment, Standing};
+use crate::memory::Memories;
+use crate::protocol::Standing;
 use crate::types::{FencingToken, LockName};
-
-/// For how long a lock that was found in use counts as contended.
-const CONTENDED_FOR: Duration = Duration::from_secs(2);
-
-/// So many contended locks are remembered before old ones are dropped.
-const REMEMBERED: usize = 1024;
 
 /// Which thread acquired which locks that are held.
 type HeldLocks = HashMap<(ThreadId, LockName), Vec<Weak<Lease>>>;
@@ -30,15 +24,8 @@ pub(crate) struct Shared {
     pub(crate) heartbeat: Heartbeat,
     pub(crate) lobby: Arc<Lobby>,
     held: Mutex<HeldLocks>,
-    contended: Mutex<HashMap<LockName, Contended>>,
+    pub(crate) memories: Memories,
     pub(crate) attendance: Attendance,
-}
-
-/// What is remembered about a lock that was found in use.
-#[derive(Clone, Copy)]
-pub(crate) struct Contended {
-    seen: Moment,
-    pub(crate) turn_time: Option<Duration>,
 }
 
 impl Shared {
@@ -48,7 +35,7 @@ impl Shared {
             heartbeat,
             lobby: Arc::default(),
             held: Mutex::default(),
-            contended: Mutex::default(),
+            memories: Memories::default(),
             attendance: Attendance::default(),
         }
     }
@@ -91,23 +78,5 @@ impl Shared {
             .filter(|lease| lease.standing() == Standing::Held)
             .map(|lease| (lease.name.clone(), lease.token()))
             .collect()
-    }
-
-    pub(crate) fn recently_contended(&self, lock: &LockName) -> Option<Contended> {
-        let now = self.core.machine.now();
-        let contended = self.contended.lock();
-        contended
-            .get(lock)
-            .filter(|contended| now.since(contended.seen) < CONTENDED_FOR)
-            .copied()
-    }
-
-    pub(crate) fn note_contended(&self, lock: &LockName, turn_time: Option<Duration>) {
-        let seen = self.core.machine.now();
-        let mut contended = self.contended.lock();
-        if contended.len() >= REMEMBERED {
-            contended.retain(|_, other| seen.since(other.seen) < CONTENDED_FOR);
-        }
-        contended.insert(lock.clone(), Contended { seen, turn_time });
     }
 }

@@ -62,7 +62,7 @@ impl From<Ticket> for FencingToken {
 
 /// A place in the queue of one lock. The ticket under which a lock is granted
 /// becomes the grant's [`FencingToken`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
 impl Ticket {

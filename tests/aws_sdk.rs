@@ -191,6 +191,7 @@ fn enqueue() -> dynamodb_fifo_lock::protocol::Write {
     dynamodb_fifo_lock::protocol::Write::Enqueue {
         start: dynamodb_fifo_lock::Ticket::new(10),
         grace: Duration::from_secs(1),
+        wall_ms: 1,
     }
 }
 
@@ -227,7 +228,7 @@ fn a_refusal_shows_the_record_if_it_can_be_read() {
     assert!(record.is_some());
     let refused = store.write(&lock, &renewal(), WITHIN).unwrap();
     assert_eq!(refused, Written::Refused(record));
-    table.put(lock.as_str(), json!({ "schema": { "N": "1" } }));
+    table.put(lock.as_str(), json!({ "schema": { "N": "2" } }));
     let refused = store.write(&lock, &renewal(), WITHIN).unwrap();
     assert_eq!(refused, Written::Refused(None));
 }

@@ -62,10 +62,12 @@ fn draw_write(dice: &mut StdRng, record: Option<&LockRecord>) -> Write {
             start,
             grace: GRACE,
         },
-        1 | 2 => Write::Enqueue {
+        1 => Write::Enqueue {
             start,
             grace: GRACE,
+            wall_ms,
         },
+        2 => Write::EnqueueBehind,
         3 => Write::Claim {
             ticket,
             holder: holder(id),
@@ -110,10 +112,11 @@ fn draw_write(dice: &mut StdRng, record: Option<&LockRecord>) -> Write {
             beats: beats + u64::from(dice.random_bool(0.3)),
         },
         _ => {
-            let stale = dice.random_bool(0.3);
+            let (stale, older) = (dice.random_bool(0.2), dice.random_bool(0.2));
             Write::Advance {
                 served: turn.previous(),
                 revision: record.map_or(0, |record| record.revision) + u64::from(stale),
+                moved_at_ms: record.map_or(0, |record| record.moved_at_ms) + u64::from(older),
                 to: turn.next(),
                 wall_ms,
             }
@@ -214,6 +217,7 @@ fn an_unknown_lock_has_no_record_and_only_joining_makes_one() {
             Write::Advance {
                 served: ticket,
                 revision: 0,
+                moved_at_ms: 1,
                 to: ticket.next(),
                 wall_ms: 1,
             },
@@ -230,6 +234,7 @@ fn an_unknown_lock_has_no_record_and_only_joining_makes_one() {
         let write = Write::Enqueue {
             start: Ticket::new(7),
             grace: GRACE,
+            wall_ms: 1,
         };
         let record = backend
             .store
@@ -427,7 +432,7 @@ fn a_look_goes_on_until_there_are_no_more_rows() {
                 lock.as_str(),
                 ticket,
                 json!({
-                    "schema": { "N": "1" }, "id": { "S": "a" }, "owner": { "S": "b" },
+                    "schema": { "N": "2" }, "id": { "S": "a" }, "owner": { "S": "b" },
                     "state": { "S": "waiting" }, "since": { "N": "1" },
                     "expires_at": { "N": "4000000000" },
                     "fat": { "S": "x".repeat(380_000) },

@@ -97,6 +97,7 @@ fn a_transaction_is_refused_once_another_went_past_the_holder() {
         let advance = Write::Advance {
             served: record.served,
             revision: record.revision,
+            moved_at_ms: record.moved_at_ms,
             to: record.turn().next(),
             wall_ms: 1,
         };
@@ -120,6 +121,7 @@ fn a_transaction_commits_in_a_turn_that_is_not_claimed_and_not_before_it() {
         let join = Write::Enqueue {
             start: Ticket::new(10),
             grace: Duration::from_secs(1),
+            wall_ms: 1,
         };
         let check = |ticket: u64, id: &str| {
             let (ticket, id) = (Ticket::new(ticket), HolderId::new(id));

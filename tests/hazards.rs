@@ -43,6 +43,7 @@ fn the_tenth_ticket_comes_after_the_ninth() {
         let record = write(&Write::Enqueue {
             start: Ticket::new(7),
             grace: Duration::from_secs(1),
+            wall_ms: 1,
         });
         write(&Write::Release {
             ticket: record.issued,

@@ -18,6 +18,7 @@ fn enqueue() -> Write {
     Write::Enqueue {
         start: Ticket::new(10),
         grace: Duration::from_secs(1),
+        wall_ms: 1,
     }
 }
 
@@ -364,6 +365,7 @@ fn a_write_whose_answer_is_lost_is_applied_once() {
             Write::Advance {
                 served: Ticket::new(10),
                 revision: 1,
+                moved_at_ms: 1,
                 to: Ticket::new(12),
                 wall_ms: 5,
             },

@@ -42,6 +42,7 @@ fn join() -> Write {
     Write::Enqueue {
         start: Ticket::new(10),
         grace: Duration::from_secs(1),
+        wall_ms: 1,
     }
 }
 
@@ -221,7 +222,7 @@ fn a_list_goes_on_past_rows_that_are_not_ours() {
             strangers.insert(stranger);
         }
         let malformed = "malformed";
-        table.put(malformed, json!({ "schema": { "N": "1" } }));
+        table.put(malformed, json!({ "schema": { "N": "2" } }));
         strangers.insert(malformed.into());
         for status in client.list() {
             match status {

@@ -49,7 +49,7 @@ fn attempt(id: &str, patience: Patience) -> Attempt {
         outage_limit: ms(30_000),
         patience,
         contended: false,
-        turn_time: None,
+        watch: Watch::default(),
     }
 }
 
@@ -73,6 +73,7 @@ fn idle(moved_at_ms: u64) -> LockRecord {
         revision: 7,
         grace: ms(1_000),
         moved_at_ms,
+        mark: Ticket::new(EPOCH_MS),
         sharers: BTreeMap::new(),
     }
 }
@@ -123,7 +124,7 @@ impl World {
                     None => Answer::Refused(None),
                 },
                 Step::Read(_) => Answer::Read(self.record.clone()),
-                Step::Look { from, to } => {
+                Step::Look { from, to, .. } => {
                     let rows = self.rows.iter();
                     let range = rows.filter(|row| (from..=to).contains(&row.ticket));
                     Answer::Rows(range.cloned().collect())
@@ -185,14 +186,18 @@ fn a_late_release_makes_nobody_look_abandoned() {
 #[test]
 fn a_lease_shorter_than_the_grace_is_not_outlived() {
     let millis = 10 * MINUTE_MS;
-    let mut world = World::new(millis, idle(EPOCH_MS + millis));
-    let hasty = Attempt {
-        lease: ms(400),
-        contended: true,
-        ..attempt("hasty", Patience::Queue)
-    };
-    let Step::Granted(grant) = world.run(&mut Waiter::new(hasty), Answer::Ready) else {
-        panic!("nobody else is there");
+    let mut record = held(millis);
+    let mut hasty = waiting_as(
+        Attempt {
+            lease: ms(400),
+            ..attempt("hasty", Patience::Queue)
+        },
+        millis,
+        &mut record,
+    );
+    let mut world = World::new(millis, released(&record, millis));
+    let Step::Granted(grant) = world.run(&mut hasty, Answer::Ready) else {
+        panic!("it is its turn");
     };
     let Title::Turn { claim_at, .. } = grant.title else {
         panic!("{grant:?}");
@@ -331,6 +336,16 @@ fn held(millis: u64) -> LockRecord {
     record
 }
 
+/// The same, given back.
+fn released(held: &LockRecord, millis: u64) -> LockRecord {
+    let release = Write::Release {
+        ticket: held.turn(),
+        id: HolderId::new("other"),
+        wall_ms: EPOCH_MS + millis,
+    };
+    apply(Some(held), &release).unwrap()
+}
+
 /// Another one: somebody shares it.
 fn shared(millis: u64) -> LockRecord {
     let mut record = idle(EPOCH_MS + millis);
@@ -342,16 +357,25 @@ fn shared(millis: u64) -> LockRecord {
 
 /// Takes a waiter to its first pause before a look at `record`, which it has joined.
 fn waiting(millis: u64, record: &mut LockRecord) -> Waiter {
+    waiting_as(attempt("waiter", Patience::Queue), millis, record)
+}
+
+fn waiting_as(attempt: Attempt, millis: u64, record: &mut LockRecord) -> Waiter {
     let mut waiter = Waiter::new(Attempt {
         contended: true,
-        ..attempt("waiter", Patience::Queue)
+        ..attempt
     });
     let mut answer = Answer::Ready;
     loop {
         match waiter.step(answer, now(millis)) {
             Step::Write(write) => {
-                *record = apply(Some(record), &write).unwrap();
-                answer = Answer::Applied(record.clone());
+                answer = match apply(Some(record), &write) {
+                    Some(after) => {
+                        record.clone_from(&after);
+                        Answer::Applied(after)
+                    }
+                    None => Answer::Refused(None),
+                };
             }
             Step::Pause(_) => return waiter,
             other => panic!("{other:?}"),

@@ -202,6 +202,7 @@ fn a_guard_whose_claim_fails_is_lost_like_any_other() {
                 let past = Write::Advance {
                     served: seen.served,
                     revision: seen.revision,
+                    moved_at_ms: seen.moved_at_ms,
                     to: seen.turn().next(),
                     wall_ms: 0,
                 };

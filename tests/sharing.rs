@@ -132,6 +132,7 @@ fn a_reader_does_not_overtake_a_turn_that_is_not_claimed() {
         let join = Write::Enqueue {
             start: Ticket::new(1),
             grace: Duration::from_secs(1),
+            wall_ms: 1,
         };
         let joined = backend.store.write(&name, &join, DEADLINE).unwrap();
         assert!(joined.applied().unwrap().holder.is_none());

@@ -33,6 +33,7 @@ impl Echo {
                 revision: 1,
                 grace: Duration::from_secs(1),
                 moved_at_ms: 0,
+                mark: Ticket::new(0),
                 sharers: BTreeMap::new(),
             },
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Consistency, Moment, Pace, Stall, Write};
+use super::{Consistency, Moment, Pace, Stall, Watch, Write};
 use crate::record::{Holder, Mode, TicketRow};
 use crate::types::{HolderId, Ticket};
 
@@ -38,8 +38,9 @@ pub struct Attempt {
     /// Whether the lock was contended a moment ago, so that trying first would
     /// most likely be a wasted write.
     pub contended: bool,
-    /// How long a turn took lately, if that is known.
-    pub turn_time: Option<Duration>,
+    /// What this client saw of the lock before: evidence that somebody is dead adds up
+    /// over attempts, however short each of them is.
+    pub watch: Watch,
 }
 
 /// What to do about a lock that is not free.
@@ -58,12 +59,14 @@ pub enum Step {
     Write(Write),
     /// Read the record.
     Read(Consistency),
-    /// Read the rows of these tickets, as many as [`LOOK_LIMIT`](super::LOOK_LIMIT).
+    /// Read the rows of these tickets.
     Look {
         /// The first one.
         from: Ticket,
         /// The last one.
         to: Ticket,
+        /// The maximum number of rows.
+        limit: usize,
     },
     /// Write this row.
     Announce(TicketRow),
@@ -120,6 +123,15 @@ pub enum GaveUp {
     Cancelled,
     /// A request failed for good, or all of them for too long.
     Failed,
+    /// The last ticket that there can be is drawn.
+    UsedUp,
+    /// The record has gone back: this client has seen higher tickets of the lock.
+    WentBack {
+        /// The last ticket according to the record.
+        found: Ticket,
+        /// The highest ticket that this client has seen.
+        seen: Ticket,
+    },
 }
 
 /// Something about the queue that an observer may like to hear of.

@@ -63,6 +63,7 @@ impl Breaking {
                 BreakStep::Write(Write::Advance {
                     served: record.served,
                     revision: record.revision,
+                    moved_at_ms: record.moved_at_ms,
                     to: self.ticket.next(),
                     wall_ms: now.wall_ms,
                 })
@@ -123,6 +124,7 @@ mod tests {
             revision,
             grace: Duration::from_secs(1),
             moved_at_ms: 0,
+            mark: Ticket::new(0),
             sharers: BTreeMap::new(),
         }))
     }
@@ -131,6 +133,7 @@ mod tests {
         BreakStep::Write(Write::Advance {
             served: Ticket::new(4),
             revision,
+            moved_at_ms: 0,
             to: Ticket::new(6),
             wall_ms: 7,
         })

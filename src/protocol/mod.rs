@@ -17,6 +17,7 @@
 
 mod attempt;
 mod breaking;
+mod issued;
 mod pace;
 mod presence;
 mod release;
@@ -31,10 +32,10 @@ pub use breaking::{BreakEnd, BreakStep, Breaking};
 pub use pace::{Pace, Place, backoff};
 pub use presence::{ANNOUNCE_DELAY, Presence, expiry};
 pub use release::{ReleaseEnd, ReleaseStep, Releasing};
-pub use survey::{Evidence, Finding, LOOK_LIMIT, survey};
+pub use survey::{Criteria, FURTHER_LIMIT, Finding, LOOK_LIMIT, survey};
 pub use tenure::{LossReason, Standing, Tenure};
 pub use waiter::Waiter;
-pub use watch::{Stall, Watch, has_abandoned, is_abandoned, observed_lease};
+pub use watch::{Stall, Watch, has_abandoned, is_abandoned, observed_lease, row_delay};
 pub use write::{Write, apply};
 
 pub use crate::clock::Moment;

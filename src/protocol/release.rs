@@ -176,6 +176,7 @@ mod tests {
             revision: 9,
             grace: Duration::from_secs(1),
             moved_at_ms: 0,
+            mark: Ticket::new(0),
             sharers: BTreeMap::new(),
         };
         let mut smooth = releasing.clone();

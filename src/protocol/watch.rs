@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::ANNOUNCE_DELAY;
+use super::issued::Issued;
 use crate::clock::Moment;
 use crate::record::{LockRecord, Sharer};
 use crate::types::{HolderId, Ticket};
@@ -73,6 +75,9 @@ pub struct Watch {
     /// Of each who shares: the signs of life last seen, and when the answer that
     /// first showed them had arrived.
     sharers: BTreeMap<HolderId, (u64, Moment)>,
+    /// How old the tickets are at least.
+    issued: Issued,
+    highest: Ticket,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -108,15 +113,59 @@ impl Watch {
     #[must_use]
     pub fn new(turn_time: Option<Duration>) -> Self {
         Self {
-            seen: None,
             turn_time,
-            sharers: BTreeMap::new(),
+            ..Self::default()
         }
+    }
+
+    /// The view that an earlier attempt of the same client had, for a new one: what
+    /// stood still then and still does counts from then on.
+    #[must_use]
+    pub fn resume(self, turn_time: Option<Duration>) -> Self {
+        Self { turn_time, ..self }
+    }
+
+    /// Adds what another attempt of the same client saw, with which this view agrees
+    /// about the longest time that anything stood still.
+    pub fn take_over(&mut self, other: Self) {
+        self.highest = self.highest.max(other.highest);
+        self.turn_time = other.turn_time;
+        self.issued.take_over(&other.issued);
+        let Some(theirs) = other.seen else {
+            return;
+        };
+        let order = |seen: &Seen| {
+            let record = &seen.record;
+            // Joining an idle lock does not change the revision.
+            (record.served, record.revision, !record.is_free())
+        };
+        let (still_since, turn_since) = match &self.seen {
+            Some(ours) if order(ours) > order(&theirs) => return,
+            Some(ours) if order(ours) == order(&theirs) => (
+                ours.still_since.min(theirs.still_since),
+                ours.turn_since.min(theirs.turn_since),
+            ),
+            _ => (theirs.still_since, theirs.turn_since),
+        };
+        let ours = std::mem::replace(&mut self.sharers, other.sharers);
+        for (id, (beats, since)) in &mut self.sharers {
+            if let Some((same, earlier)) = ours.get(id)
+                && same == beats
+            {
+                *since = (*since).min(*earlier);
+            }
+        }
+        self.seen = Some(Seen {
+            still_since,
+            turn_since,
+            ..theirs
+        });
     }
 
     /// Takes note of a record whose answer arrived at `now`.
     pub fn observe(&mut self, record: &LockRecord, now: Moment) {
         self.observe_sharers(record, now);
+        self.issued.observe(record.issued, row_delay(record), now);
         // Joining does not change the revision. The turn of whoever joins a free
         // lock begins all the same.
         let seen = match &mut self.seen {
@@ -143,7 +192,9 @@ impl Watch {
             }
             seen.turn_since = now;
             seen.still_since = now;
-        } else if record.revision != seen.record.revision {
+        } else if record.revision != seen.record.revision
+            || holder_id(record) != holder_id(&seen.record)
+        {
             seen.still_since = now;
         }
         seen.record = record.clone();
@@ -166,6 +217,31 @@ impl Watch {
     #[must_use]
     pub fn record(&self) -> Option<&LockRecord> {
         self.seen.as_ref().map(|seen| &seen.record)
+    }
+
+    /// The last ticket that is known to have been out for longer than `age`.
+    #[must_use]
+    pub fn out_for(&self, age: Duration, now: Moment) -> Option<Ticket> {
+        self.issued.out_for(age, now)
+    }
+
+    /// The highest ticket of this lock that was ever seen.
+    #[must_use]
+    pub fn highest(&self) -> Ticket {
+        self.highest
+    }
+
+    /// Takes note of a ticket that was certainly out.
+    pub fn saw_ticket(&mut self, ticket: Ticket) {
+        self.highest = self.highest.max(ticket);
+    }
+
+    /// How long the turn has shown no sign of life, as far as this observer saw.
+    #[must_use]
+    pub fn still_for(&self, now: Moment) -> Duration {
+        self.seen
+            .as_ref()
+            .map_or(Duration::ZERO, |seen| now.since(seen.still_since))
     }
 
     /// How many turns are left before that of `ticket`.
@@ -245,6 +321,16 @@ impl Watch {
     }
 }
 
+/// A waiter of this lock that has waited for longer than this should have a row.
+#[must_use]
+pub fn row_delay(record: &LockRecord) -> Duration {
+    ANNOUNCE_DELAY.saturating_add(record.grace)
+}
+
+fn holder_id(record: &LockRecord) -> Option<&HolderId> {
+    record.holder.as_ref().map(|holder| &holder.id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,6 +355,7 @@ mod tests {
             revision,
             grace: Duration::from_secs(1),
             moved_at_ms: 0,
+            mark: Ticket::new(0),
             sharers: BTreeMap::new(),
         }
     }

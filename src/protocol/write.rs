@@ -36,13 +36,20 @@ pub enum Write {
         /// The claim grace of a new record.
         grace: Duration,
     },
-    /// Draw the next ticket. Not idempotent: sent twice, it draws two.
+    /// Draw the next ticket of a queue in which a ticket is out already. Leaves the
+    /// time of the present turn alone, so that arrivals cannot keep a turn young whose
+    /// owner is dead. Not idempotent: sent twice, it draws two.
+    EnqueueBehind,
+    /// Draw the next ticket, also of an idle queue or a new record, and write down that
+    /// the turn may have begun with it. Not idempotent either.
     Enqueue {
         /// What `issued` and `served` start from if there is no record yet: the
         /// wall clock, in milliseconds since 1970.
         start: Ticket,
         /// The claim grace of a new record.
         grace: Duration,
+        /// The waiter's wall clock.
+        wall_ms: u64,
     },
     /// Become, or go on being, the holder at the turn of `ticket`.
     Claim {
@@ -123,6 +130,9 @@ pub enum Write {
         served: Ticket,
         /// `revision` as seen.
         revision: u64,
+        /// `moved_at_ms` as seen: a waiter that joins an idle queue does not change
+        /// the revision.
+        moved_at_ms: u64,
         /// The ticket whose turn it is next.
         to: Ticket,
         /// The wall clock of whoever goes past them.
@@ -170,14 +180,28 @@ pub fn apply(record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
             free.then(|| share(&before, ticket, holder, 0, *limit))
                 .flatten()
         }
-        (Write::Enqueue { start, grace }, record) => {
+        (
+            Write::Enqueue {
+                start,
+                grace,
+                wall_ms,
+            },
+            record,
+        ) => {
             let before = record.cloned().unwrap_or_else(|| fresh(*start, *grace));
             (before.issued < Ticket::MAX).then(|| LockRecord {
                 issued: before.issued.next(),
+                moved_at_ms: *wall_ms,
+                mark: before.issued.next(),
                 ..before
             })
         }
         (_, None) => None,
+        (Write::EnqueueBehind, Some(record)) => (!record.is_free() && record.issued < Ticket::MAX)
+            .then(|| LockRecord {
+                issued: record.issued.next(),
+                ..record.clone()
+            }),
         (Write::Claim { ticket, holder }, Some(record)) => may_finish(record, *ticket, &holder.id)
             .then(|| LockRecord {
                 holder: Some(holder.clone()),
@@ -247,13 +271,16 @@ pub fn apply(record: Option<&LockRecord>, write: &Write) -> Option<LockRecord> {
             Write::Advance {
                 served,
                 revision,
+                moved_at_ms,
                 to,
                 wall_ms,
             },
             Some(record),
         ) => {
             let finished = to.previous();
-            let as_seen = record.served == *served && record.revision == *revision;
+            let as_seen = record.served == *served
+                && record.revision == *revision
+                && record.moved_at_ms == *moved_at_ms;
             // Only tickets that are out, and not finished yet, can be finished.
             let in_queue = record.served < finished && finished <= record.issued;
             (as_seen && in_queue).then(|| finish(record, finished, *wall_ms))
@@ -270,6 +297,7 @@ fn fresh(start: Ticket, grace: Duration) -> LockRecord {
         revision: 0,
         grace,
         moved_at_ms: start.get(),
+        mark: start,
         sharers: BTreeMap::new(),
     }
 }
@@ -313,6 +341,7 @@ fn finish(record: &LockRecord, ticket: Ticket, wall_ms: u64) -> LockRecord {
         holder: None,
         revision: record.revision + 1,
         moved_at_ms: wall_ms,
+        mark: record.issued,
         ..record.clone()
     }
 }
@@ -347,6 +376,7 @@ mod tests {
         let write = Write::Enqueue {
             start: Ticket::new(100),
             grace: GRACE,
+            wall_ms: 1,
         };
         apply(record, &write).unwrap()
     }
@@ -409,6 +439,7 @@ mod tests {
         let advance = Write::Advance {
             served: first.served,
             revision: first.revision,
+            moved_at_ms: first.moved_at_ms,
             to: Ticket::new(102),
             wall_ms: 9,
         };
@@ -463,6 +494,7 @@ mod tests {
         let advance = Write::Advance {
             served: seen.served,
             revision: seen.revision,
+            moved_at_ms: seen.moved_at_ms,
             to: Ticket::new(102),
             wall_ms: 9,
         };
@@ -479,6 +511,7 @@ mod tests {
             revision: 1,
             grace: GRACE,
             moved_at_ms: 0,
+            mark: Ticket::new(0),
             sharers: BTreeMap::new(),
         };
         assert_eq!(take(Some(&last), "a"), None);

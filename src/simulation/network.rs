@@ -365,6 +365,7 @@ impl LockStore for Network {
 fn name(write: &Write) -> String {
     match write {
         Write::Try { .. } => "try".into(),
+        Write::EnqueueBehind => "enqueue behind".into(),
         Write::Enqueue { .. } => "enqueue".into(),
         Write::Claim { ticket, .. } => format!("claim {ticket}"),
         Write::Renew { ticket, .. } => format!("renew {ticket}"),

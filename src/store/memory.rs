@@ -189,6 +189,7 @@ mod tests {
         let join = Write::Enqueue {
             start: Ticket::new(8),
             grace: Duration::from_secs(1),
+            wall_ms: 1,
         };
         store
             .write(&lock, &join, WITHIN)

@@ -17,6 +17,7 @@ fn enqueue() -> Write {
     Write::Enqueue {
         start: Ticket::new(100),
         grace: GRACE,
+        wall_ms: 1,
     }
 }
 
@@ -150,6 +151,7 @@ fn a_ticket_is_finished_once() {
     let advance = |_| Write::Advance {
         served: Ticket::new(100),
         revision: 1,
+        moved_at_ms: 1,
         to: Ticket::new(102),
         wall_ms: 5,
     };
@@ -180,6 +182,7 @@ fn of_two_who_end_a_turn_one_does() {
         _ => Write::Advance {
             served: Ticket::new(100),
             revision: 1,
+            moved_at_ms: 1,
             to: Ticket::new(102),
             wall_ms: 5,
         },

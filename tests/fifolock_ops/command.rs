@@ -199,6 +199,7 @@ pub(crate) fn queue(
     let join = LockWrite::Enqueue {
         start: Ticket::new(40),
         grace: Duration::from_secs(1),
+        wall_ms: 1,
     };
     let record = store.write(lock, &join, WITHIN).unwrap().applied().unwrap();
     let row = TicketRow {

@@ -31,6 +31,7 @@ fn one_of_many() {
     let draw = Write::Enqueue {
         start: Ticket::new(100),
         grace: Duration::from_secs(1),
+        wall_ms: 1,
     };
     let mut slowest = Duration::ZERO;
     for _ in 0..DRAWS {

@@ -103,11 +103,11 @@ fn nothing_from_the_table_controls_the_terminal() {
         let nasty = "evil\u{1b}[2J\u{9b}1m\r\u{202e}";
         hold(&store, &lock, nasty, 1_700_000_000_000, Some(nasty));
         queue(&store, &lock, nasty, Waiting, 1_700_000_000_000);
-        table.put("bad\u{1b}]0;name\u{7}", json!({ "schema": { "N": "1" } }));
+        table.put("bad\u{1b}]0;name\u{7}", json!({ "schema": { "N": "2" } }));
         let attribute = "odd\u{1b}[5m";
         table.put(
             "odd",
-            json!({ "schema": { "N": "1" }, attribute: { "N": "1" } }),
+            json!({ "schema": { "N": "2" }, attribute: { "N": "1" } }),
         );
 
         let (show, ls) = (["show", lock.as_str()], ["ls"]);

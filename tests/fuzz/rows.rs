@@ -64,8 +64,8 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 const OF_LOCKS: &[&str] = &[
-    "schema", "issued", "served", "revision", "grace_ms", "moved_at", "holder", "color", "sharers",
-    "sharers", "sharer:a", "sharer:z", "sharer:",
+    "schema", "issued", "served", "revision", "grace_ms", "moved_at", "mark", "holder", "color",
+    "sharers", "sharers", "sharer:a", "sharer:z", "sharer:",
 ];
 const OF_HOLDERS: &[&str] = &[
     "id",
@@ -155,8 +155,9 @@ fn lock_row() -> impl Strategy<Value = Value> {
         |((served, waiting, revision, grace), (held, data), (sharing, uncounted), flaws)| {
             let n = |number: u64| json!({ "N": number.to_string() });
             let mut row = json!({
-                "schema": n(1), "issued": n(served.saturating_add_signed(waiting)), "served": n(served),
+                "schema": n(2), "issued": n(served.saturating_add_signed(waiting)), "served": n(served),
                 "revision": n(revision), "grace_ms": n(grace), "moved_at": n(7),
+                "mark": n(served),
             });
             let mut parts = json!({
                 "lease_ms": n(grace), "owner": { "S": "else" }, "since": n(1),
@@ -187,7 +188,7 @@ fn ticket_row() -> impl Strategy<Value = Value> {
     let state = prop_oneof![6 => one_of(&["waiting", "left"]), 1 => words()];
     (state, 0u64..1 << 40, flaws(OF_TICKETS)).prop_map(|(state, number, flaws)| {
         let row = json!({
-            "schema": { "N": "1" }, "id": { "S": "somebody" }, "owner": { "S": "else" },
+            "schema": { "N": "2" }, "id": { "S": "somebody" }, "owner": { "S": "else" },
             "state": { "S": state },
             "since": { "N": number.to_string() }, "expires_at": { "N": number.to_string() },
         });
@@ -247,7 +248,7 @@ mod reading {
     pub(super) fn lock(row: &Attributes) -> Option<LockRecord> {
         let names = [
             "lock", "ticket", "schema", "issued", "served", "holder", "revision", "grace_ms",
-            "moved_at", "sharers",
+            "moved_at", "mark", "sharers",
         ];
         let (shares, rest): (Attributes, Attributes) = row
             .clone()
@@ -261,8 +262,8 @@ mod reading {
             sharers.insert(HolderId::new(id), sharer(map, id)?);
         }
         counts(row, sharers.len() as u64)?;
-        number(row, "schema", 1, 1)?;
-        let issued = number(row, "issued", 0, LAST - 1)?;
+        number(row, "schema", 2, 2)?;
+        let issued = number(row, "issued", 0, LAST)?;
         let served = number(row, "served", 0, issued)?;
         let holder = match row.get("holder") {
             Some(_) if issued == served => return None,
@@ -276,6 +277,7 @@ mod reading {
             revision: number(row, "revision", 0, LAST)?,
             grace: Duration::from_millis(number(row, "grace_ms", 1, DAY_MS)?),
             moved_at_ms: number(row, "moved_at", 0, LAST)?,
+            mark: Ticket::new(number(row, "mark", 0, LAST)?),
             sharers,
         })
     }
@@ -294,7 +296,7 @@ mod reading {
     }
 
     pub(super) fn ticket(row: &Attributes) -> Option<TicketRow> {
-        number(row, "schema", 1, 1)?;
+        number(row, "schema", 2, 2)?;
         Some(TicketRow {
             ticket: Ticket::new(number(row, "ticket", 1, LAST)?),
             id: HolderId::new(text(row, "id")?),
@@ -386,7 +388,12 @@ fn draw() -> impl Strategy<Value = Write> {
     };
     let sharing = holder.clone();
     prop_oneof![
-        Just(Write::Enqueue { start, grace }),
+        Just(Write::EnqueueBehind),
+        Just(Write::Enqueue {
+            start,
+            grace,
+            wall_ms: 1,
+        }),
         Just(Write::Try {
             holder,
             start,

@@ -263,7 +263,9 @@ impl Harness {
             return;
         };
         let believed = match request {
-            Request::Write(Write::Enqueue { .. }) => self.has(Mutation::LostEnqueueBelieved),
+            Request::Write(Write::Enqueue { .. } | Write::EnqueueBehind) => {
+                self.has(Mutation::LostEnqueueBelieved)
+            }
             Request::Write(Write::TryShare { .. }) => self.has(Mutation::LostTryShareBelieved),
             Request::Write(Write::Release { .. }) => self.has(Mutation::LostReleaseBelieved),
             _ => false,

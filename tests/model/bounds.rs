@@ -110,6 +110,12 @@ const SHARE_HOLD_1: Plan = Plan {
     ..SHARE
 };
 
+/// The same, and holds until wall clocks can tell that nothing has moved for long.
+const SHARE_HOLD_12: Plan = Plan {
+    hold: Some(12),
+    ..SHARE
+};
+
 /// Shares it, and never gives it back.
 const SHARE_FOR_EVER: Plan = Plan {
     hold: Some(FOR_EVER),
@@ -146,6 +152,16 @@ pub struct Script {
     pub acquisitions: &'static [Plan],
 }
 
+/// An attempt that the last client of a script makes again and again, once nothing goes
+/// wrong any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    pub plan: Plan,
+    /// Whether each attempt is that of a new process, which knows nothing of the earlier
+    /// ones.
+    pub forgets: bool,
+}
+
 /// What the table holds at the beginning.
 #[derive(Clone, Copy, Debug)]
 pub enum Start {
@@ -178,6 +194,9 @@ pub struct Bounds {
     /// For how long the others wait on top of it if it ends by itself, in ticks.
     pub lock_delay: u8,
     pub start: Start,
+    /// Attempts one of which has to be granted the lock within a bounded time, each kind
+    /// by itself.
+    pub askers: &'static [Asker],
 }
 
 const fn slow(process: u8, acquisitions: &'static [Plan]) -> Script {
@@ -209,6 +228,7 @@ pub const OPEN: Bounds = Bounds {
     lease: 4,
     lock_delay: 0,
     start: Start::Empty,
+    askers: &[],
 };
 
 /// The same three with two acquisitions each, short ones.
@@ -356,6 +376,72 @@ pub const RESIDENT: Bounds = Bounds {
     ..READERS
 };
 
+/// Gives up after two ticks: half of the grace.
+const WAIT_2: Plan = Plan {
+    limit: Some(2),
+    ..WAIT
+};
+
+/// Clients that die, leave and do not wait, behind a ticket nobody will claim; and then
+/// one that asks with attempts that are shorter than the grace, or that do not wait.
+pub const ASKERS: Bounds = Bounds {
+    name: "askers",
+    scripts: &[slow(0, &[WAIT_A_LITTLE]), fast(1, &[WAIT_2])],
+    eager: false,
+    horizon: 6,
+    faults: 1,
+    large: (7, 2),
+    kinds: &[Fault::Silence, Fault::Stop, Fault::Cancel],
+    start: Start::Orphan(9),
+    askers: &[
+        Asker {
+            plan: WAIT_2,
+            forgets: false,
+        },
+        Asker {
+            plan: TRY,
+            forgets: false,
+        },
+    ],
+    ..OPEN
+};
+
+/// The same with attempts each of which is that of a new process; the dead are told by
+/// the wall clock.
+pub const ANEW: Bounds = Bounds {
+    name: "anew",
+    kinds: &[Fault::Stop, Fault::Cancel],
+    allowance: SKEW,
+    askers: &[
+        Asker {
+            plan: WAIT_2,
+            forgets: true,
+        },
+        Asker {
+            plan: TRY,
+            forgets: true,
+        },
+    ],
+    ..ASKERS
+};
+
+/// One that has shared the lock for longer than the wall clocks are apart, one that wants
+/// it alone, and one that does not wait.
+pub const OLD_READER: Bounds = Bounds {
+    name: "old reader",
+    scripts: &[
+        slow(0, &[SHARE_HOLD_12]),
+        slow(1, &[WAIT]),
+        fast(2, &[TRY_TO_SHARE]),
+    ],
+    eager: false,
+    horizon: 12,
+    faults: 0,
+    large: (14, 0),
+    allowance: SKEW,
+    ..READERS
+};
+
 /// What has to be free of violations.
 pub const CHECKS: &[Bounds] = &[
     OPEN,
@@ -372,4 +458,7 @@ pub const CHECKS: &[Bounds] = &[
     TRIES,
     DELAYED,
     RESIDENT,
+    ASKERS,
+    ANEW,
+    OLD_READER,
 ];

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{
     Answer, Attempt, Grant, LossReason, Moment, Now, Pace, Presence, ReleaseEnd, ReleaseStep,
-    Releasing, Standing, Step, Tenure, Title, Waiter,
+    Releasing, Standing, Step, Tenure, Title, Waiter, Watch,
 };
 use dynamodb_fifo_lock::record::{LockRecord, Mode};
 use dynamodb_fifo_lock::{HolderId, Ticket};
 
 use super::Harness;
-use super::bounds::{GRACE, HEARTBEAT, PRESENCE, Plan, SKEW, TIMEOUT};
+use super::bounds::{ALLOWANCE, GRACE, HEARTBEAT, PRESENCE, Plan, SKEW, TIMEOUT};
 use super::mutation::Mutation;
-use super::state::{Doing, Lane, Law, Request, State, Strand};
+use super::state::{Client, Doing, Lane, Law, Request, State, Strand};
 
 /// The wall clock of slow clients at the beginning.
 pub const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -34,6 +34,7 @@ impl Harness {
 
     pub fn now(&self, state: &State, client: usize) -> Now {
         let skew = match self.bounds.scripts[client].fast {
+            true if self.has(Mutation::ClockHoursOff) => ALLOWANCE * 4,
             true => SKEW,
             false => Duration::ZERO,
         };
@@ -53,22 +54,28 @@ impl Harness {
 
     /// What the client's present acquisition is to be, or its last one was.
     pub fn plan(&self, state: &State, client: usize) -> Plan {
-        let begun = usize::from(state.clients[client].begun);
-        self.bounds.scripts[client].acquisitions[begun - 1]
+        let it = &state.clients[client];
+        let planned = self.bounds.scripts[client].acquisitions;
+        let begun = usize::from(it.begun) - 1;
+        match planned.get(begun) {
+            Some(plan) => *plan,
+            // It asks beyond its script.
+            None => self.bounds.askers[it.asks].plan,
+        }
     }
 
     /// Begins the client's next acquisition.
     pub fn begin(&self, state: &mut State, client: usize) {
         let now = self.now(state, client);
-        let script = &self.bounds.scripts[client];
+        state.client(client).begun += 1;
+        let plan = self.plan(state, client);
         let it = state.client(client);
-        let plan = script.acquisitions[usize::from(it.begun)];
         let allowance = match self.has(Mutation::NoClockAllowance) {
             true => Duration::ZERO,
             false => self.bounds.allowance,
         };
         let waiter = Waiter::new(Attempt {
-            id: self.ids[client][usize::from(it.begun)].clone(),
+            id: self.ids[client][usize::from(it.begun) - 1].clone(),
             owner: String::new(),
             data: None,
             mode: plan.mode,
@@ -86,9 +93,11 @@ impl Harness {
             outage_limit: seconds(2),
             patience: plan.patience,
             contended: it.contended,
-            turn_time: None,
+            watch: match self.has(Mutation::EvidenceForgotten) {
+                true => Watch::default(),
+                false => std::mem::take(&mut it.watch),
+            },
         });
-        it.begun += 1;
         it.entitled = 0;
         it.disturbed = false;
         it.lost = false;
@@ -142,7 +151,7 @@ impl Harness {
         let request = match step {
             Step::Write(write) => Request::Write(write),
             Step::Read(consistency) => Request::Read(consistency),
-            Step::Look { from, to } => Request::Look { from, to },
+            Step::Look { from, to, limit } => Request::Look { from, to, limit },
             Step::Announce(row) => Request::Announce(row),
             Step::Pause(until) => {
                 state.client(client).main = Lane::Rest(until);
@@ -151,6 +160,7 @@ impl Harness {
             Step::Granted(grant) => return self.granted(state, client, grant),
             Step::GaveUp(_) => {
                 let it = state.client(client);
+                remember(it);
                 it.doing = Doing::Idle;
                 it.presence = None;
                 it.nudge = None;
@@ -213,6 +223,7 @@ impl Harness {
         let id = grant.holder.id.clone();
         it.give_back_at = plan.hold.map(|hold| tick + hold);
         it.contended = it.waiting_with().is_some();
+        remember(it);
         it.entitled = it.entitled.max(entitled);
         it.doing = Doing::Holding;
         it.nudge = None;
@@ -423,6 +434,13 @@ impl Harness {
 
     fn beats(&self, tenure: &Tenure, now: Now) -> bool {
         tenure.standing(now.moment) == Standing::Held
+    }
+}
+
+/// Keeps what the attempt that ends has seen for the client's next one.
+fn remember(client: &mut Client) {
+    if let Doing::Waiting(waiter) = &client.doing {
+        client.watch = waiter.watch().clone();
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dynamodb_fifo_lock::HolderId;
 use dynamodb_fifo_lock::protocol::{
     Answer, Attempt, Failure, Grant, Moment, Now, Pace, Patience, Standing, Step, Tenure, Waiter,
-    Write, apply,
+    Watch, Write, apply,
 };
 use dynamodb_fifo_lock::record::{LockRecord, Mode};
 
@@ -43,7 +43,7 @@ fn waiter(id: &str, mode: Mode, patience: Patience, contended: bool) -> Waiter {
         outage_limit: second * 30,
         patience,
         contended,
-        turn_time: None,
+        watch: Watch::default(),
     })
 }
 

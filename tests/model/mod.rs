@@ -43,8 +43,10 @@ pub struct Harness {
 
 impl Harness {
     pub fn new(bounds: Bounds, mutation: Option<Mutation>) -> Self {
+        let same = mutation == Some(Mutation::SameIdTwice);
         let ids = |(client, script): (usize, &bounds::Script)| {
-            let acquisitions = 0..script.acquisitions.len();
+            let client = if same { 0 } else { client };
+            let acquisitions = 0..script.acquisitions.len() + progress::ASKED;
             acquisitions
                 .map(|number| HolderId::new(format!("{client}/{number}")))
                 .collect()
@@ -71,6 +73,7 @@ impl Harness {
                 revision: 1,
                 grace: seconds(GRACE),
                 moved_at_ms: drive::EPOCH_MS,
+                mark: Ticket::new(ticket),
                 sharers: BTreeMap::new(),
             }),
         };

@@ -2,7 +2,8 @@
 //! each of them.
 
 use super::bounds::{
-    Bounds, DELAYED, Fault, IMPATIENT, LOST_SHARES, OPEN, ORPHAN, PAIR, PERMITS, READERS, RESIDENT,
+    ASKERS, Bounds, DELAYED, Fault, IMPATIENT, LOST_SHARES, OLD_READER, OPEN, ORPHAN, PAIR,
+    PERMITS, READERS, RESIDENT,
 };
 use super::state::Law;
 
@@ -40,6 +41,11 @@ pub enum Mutation {
     SharesBeginAlike,
     LostTryShareBelieved,
     LockDelayForgotten,
+    EvidenceForgotten,
+    JoiningUnstamped,
+    JoiningNeedsAQueue,
+    SameIdTwice,
+    ClockHoursOff,
 }
 
 /// A mutation, the bounds within which it is looked for, and what it breaks first.
@@ -368,6 +374,36 @@ pub const MUTATIONS: &[Entry] = &[
         Mutation::LockDelayForgotten,
         "an observer waits for the lease without the lock delay",
         DELAYED,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::EvidenceForgotten,
+        "what an attempt has seen is forgotten when it ends",
+        ASKERS,
+        Law::Progress,
+    ),
+    entry(
+        Mutation::JoiningUnstamped,
+        "joining an idle queue leaves the time of its last move alone",
+        OLD_READER,
+        Law::Order,
+    ),
+    entry(
+        Mutation::JoiningNeedsAQueue,
+        "a ticket is drawn only behind another one",
+        READERS_AT_PEACE,
+        Law::Progress,
+    ),
+    entry(
+        Mutation::SameIdTwice,
+        "two processes draw the same id",
+        SMALL,
+        Law::OneHolder,
+    ),
+    entry(
+        Mutation::ClockHoursOff,
+        "one client's wall clock is hours off, and the store accepts its requests",
+        SMALL,
         Law::OneHolder,
     ),
 ];

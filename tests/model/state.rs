@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dynamodb_fifo_lock::Ticket;
 use dynamodb_fifo_lock::protocol::{
-    Answer, Consistency, Moment, Presence, Releasing, Tenure, Waiter, Write,
+    Answer, Consistency, Moment, Presence, Releasing, Tenure, Waiter, Watch, Write,
 };
 use dynamodb_fifo_lock::record::{LockRecord, TicketRow};
 
@@ -76,7 +76,11 @@ pub struct Late {
 pub enum Request {
     Write(Write),
     Read(Consistency),
-    Look { from: Ticket, to: Ticket },
+    Look {
+        from: Ticket,
+        to: Ticket,
+        limit: usize,
+    },
     Announce(TicketRow),
 }
 
@@ -96,6 +100,10 @@ pub struct Client {
     /// Something it was told while it was busy.
     pub nudge: Option<Answer>,
     pub contended: bool,
+    /// What its earlier attempts saw.
+    pub watch: Watch,
+    /// Which kind of asker it is, once it asks beyond its script.
+    pub asks: usize,
     /// When the user wants to give the lock back, if that is laid down.
     pub give_back_at: Option<u8>,
     /// Until when its guard may say that it holds, by what was applied and when

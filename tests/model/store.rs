@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dynamodb_fifo_lock::protocol::{Answer, Consistency, LOOK_LIMIT, Standing, Write, apply};
+use dynamodb_fifo_lock::protocol::{Answer, Consistency, Standing, Write, apply};
 use dynamodb_fifo_lock::record::{LockRecord, Mode, TicketRow, TicketState};
 use dynamodb_fifo_lock::{HolderId, Ticket};
 
@@ -20,7 +20,7 @@ impl Harness {
             Request::Write(write) => self.write(state, write, sent),
             Request::Read(_) if stale => Answer::Read(state.before.clone()),
             Request::Read(_) => Answer::Read(state.record.clone()),
-            Request::Look { from, to } => Answer::Rows(self.look(state, *from, *to)),
+            Request::Look { from, to, limit } => Answer::Rows(self.look(state, *from, *to, *limit)),
             Request::Announce(row) => self.announce(state, row),
         }
     }
@@ -124,6 +124,14 @@ impl Harness {
                 Write::Advance { revision, .. },
                 Some(record),
             ) => *revision = record.revision,
+            (Some(Mutation::JoiningUnstamped), Write::Enqueue { wall_ms, .. }, Some(record)) => {
+                *wall_ms = record.moved_at_ms;
+            }
+            (Some(Mutation::JoiningNeedsAQueue), Write::Enqueue { .. }, Some(record))
+                if record.is_free() =>
+            {
+                return None;
+            }
             (
                 Some(Mutation::TokensStartFromZero),
                 Write::Try { start, .. } | Write::Enqueue { start, .. },
@@ -227,7 +235,7 @@ impl Harness {
         })
     }
 
-    fn look(&self, state: &State, from: Ticket, to: Ticket) -> Vec<TicketRow> {
+    fn look(&self, state: &State, from: Ticket, to: Ticket, limit: usize) -> Vec<TicketRow> {
         if self.has(Mutation::TicketsAsText) {
             let text = |ticket: Ticket| ticket.to_string();
             let mut rows: Vec<_> = state.rows.values().cloned().collect();
@@ -240,7 +248,7 @@ impl Harness {
             return Vec::new();
         }
         let rows = state.rows.range(from..=to);
-        rows.take(LOOK_LIMIT).map(|(_, row)| row.clone()).collect()
+        rows.take(limit).map(|(_, row)| row.clone()).collect()
     }
 
     fn announce(&self, state: &mut State, row: &TicketRow) -> Answer {

@@ -14,15 +14,15 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{
-    Answer, Attempt, Consistency, LOOK_LIMIT, Moment, Now, Pace, Patience, Presence, ReleaseEnd,
-    ReleaseStep, Releasing, Standing, Step, Tenure, Waiter, Write, apply,
+    Answer, Attempt, Consistency, Moment, Now, Pace, Patience, Presence, ReleaseEnd, ReleaseStep,
+    Releasing, Standing, Step, Tenure, Waiter, Watch, Write, apply,
 };
 use dynamodb_fifo_lock::record::{LockRecord, Mode, TicketRow, TicketState};
 use dynamodb_fifo_lock::{HolderId, Ticket};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-pub use settings::{Count, Settings};
+pub use settings::{Count, Habits, Settings};
 
 /// The wall clock at the beginning.
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -38,7 +38,11 @@ pub struct Granted {
 enum Request {
     Write(Write),
     Read(Consistency),
-    Look { from: Ticket, to: Ticket },
+    Look {
+        from: Ticket,
+        to: Ticket,
+        limit: usize,
+    },
     Announce(TicketRow),
 }
 
@@ -94,11 +98,10 @@ enum Doing {
 struct Client {
     doing: Doing,
     life: u64,
-    /// Whether it goes on acquiring.
-    again: bool,
+    habits: Habits,
     contended: bool,
-    turn_time: Option<Duration>,
-    give_up_after: Option<Duration>,
+    /// What its earlier attempts saw.
+    watch: Watch,
 }
 
 /// The crowd, and the one lock it contends for.
@@ -144,10 +147,12 @@ impl Crowd {
         self.clients.push(Client {
             doing: Doing::Idle,
             life: 0,
-            again,
+            habits: Habits {
+                again,
+                ..Habits::default()
+            },
             contended: false,
-            turn_time: None,
-            give_up_after: None,
+            watch: Watch::default(),
         });
         self.schedule(client, delay, What::Wake);
         client
@@ -173,9 +178,21 @@ impl Crowd {
         self.holders.retain(|holder| *holder != client);
     }
 
+    /// From its next acquisition on the client acquires like this.
+    pub fn acquires_with(&mut self, client: usize, habits: Habits) {
+        self.clients[client].habits = habits;
+    }
+
     /// The client gives up after this long, from its next acquisition on.
     pub fn give_up_after(&mut self, client: usize, patience: Duration) {
-        self.clients[client].give_up_after = Some(patience);
+        self.clients[client].habits.give_up_after = Some(patience..=patience);
+    }
+
+    /// Whether the client holds the lock, or did at some time since `since`.
+    pub fn was_granted(&self, client: usize, since: Duration) -> bool {
+        let lately = self.granted.iter().rev();
+        let mut lately = lately.take_while(|grant| grant.at >= since);
+        lately.any(|grant| grant.client == client)
     }
 
     pub fn holds(&self, client: usize) -> bool {
@@ -262,6 +279,11 @@ impl Crowd {
         let settings = &self.settings;
         let state = &mut self.clients[client];
         state.life += 1;
+        if state.habits.forgets {
+            state.contended = false;
+            state.watch = Watch::default();
+        }
+        let patience = state.habits.patience(&mut self.dice);
         let waiter = Waiter::new(Attempt {
             id: HolderId::new(format!("{client}/{}", state.life)),
             owner: format!("client {client}"),
@@ -276,14 +298,15 @@ impl Crowd {
                 farthest: settings.farthest,
             },
             presence: settings.presence,
-            clock_allowance: Duration::from_secs(1_800),
-            give_up_at: state
-                .give_up_after
-                .map(|patience| now.moment.plus(patience)),
+            clock_allowance: settings.allowance,
+            give_up_at: patience.map(|patience| now.moment.plus(patience)),
             outage_limit: Duration::from_secs(30),
-            patience: Patience::Queue,
+            patience: match state.habits.tries {
+                true => Patience::TryOnly,
+                false => Patience::Queue,
+            },
             contended: state.contended,
-            turn_time: state.turn_time,
+            watch: state.watch.clone(),
         });
         state.doing = Doing::Waiting {
             waiter: Box::new(waiter),
@@ -347,7 +370,7 @@ impl Crowd {
         let request = match request {
             Step::Write(write) => Request::Write(write),
             Step::Read(consistency) => Request::Read(consistency),
-            Step::Look { from, to } => Request::Look { from, to },
+            Step::Look { from, to, limit } => Request::Look { from, to, limit },
             Step::Announce(row) => Request::Announce(row),
             Step::Pause(until) => {
                 let pause = until.since(now.moment);
@@ -366,7 +389,7 @@ impl Crowd {
                 }
                 let state = &mut self.clients[client];
                 state.contended = waiter.ticket().is_some();
-                state.turn_time = waiter.turn_time();
+                state.watch = waiter.watch().clone();
                 state.life += 1;
                 self.count.grants += 1;
                 self.granted.push(Granted {
@@ -398,7 +421,13 @@ impl Crowd {
                 self.schedule(client, hold, What::Done);
                 return self.schedule(client, next_beat, What::Beat);
             }
-            Step::GaveUp(_) => return self.rest(client),
+            Step::GaveUp(_) => {
+                let state = &mut self.clients[client];
+                if let Doing::Waiting { waiter, .. } = &state.doing {
+                    state.watch = waiter.watch().clone();
+                }
+                return self.rest(client);
+            }
         };
         let half = self.half();
         self.schedule(client, half, What::Arrive(request));
@@ -406,11 +435,11 @@ impl Crowd {
 
     /// Until the next acquisition.
     fn rest(&mut self, client: usize) {
-        let think = self.settings.think;
         let state = &mut self.clients[client];
+        let think = state.habits.think.unwrap_or(self.settings.think);
         state.life += 1;
         state.doing = Doing::Idle;
-        if state.again {
+        if state.habits.again {
             self.schedule(client, think, What::Wake);
         }
     }
@@ -484,10 +513,10 @@ impl Crowd {
                 };
                 Answer::Read(self.record.clone())
             }
-            Request::Look { from, to } => {
+            Request::Look { from, to, limit } => {
                 self.count.looks += 1;
                 let rows = self.rows.range(from..=to);
-                Answer::Rows(rows.take(LOOK_LIMIT).map(|(_, row)| row.clone()).collect())
+                Answer::Rows(rows.take(limit).map(|(_, row)| row.clone()).collect())
             }
             Request::Announce(row) => {
                 self.count.announcements += 1;

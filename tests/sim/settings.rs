@@ -1,6 +1,10 @@
 //! What a crowd is like, and what it asks for.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use rand::Rng;
+use rand::rngs::StdRng;
 
 /// What a crowd is like.
 #[derive(Clone)]
@@ -17,6 +21,8 @@ pub struct Settings {
     pub presence: Duration,
     pub grace: Duration,
     pub farthest: Duration,
+    /// How far clients take wall clocks to be apart.
+    pub allowance: Duration,
 }
 
 impl Default for Settings {
@@ -30,7 +36,35 @@ impl Default for Settings {
             presence: Duration::from_secs(20),
             grace: Duration::from_secs(1),
             farthest: Duration::from_secs(15),
+            allowance: Duration::from_secs(1_800),
         }
+    }
+}
+
+/// How a client acquires.
+#[derive(Clone, Debug, Default)]
+pub struct Habits {
+    /// Whether it goes on acquiring.
+    pub again: bool,
+    /// How long it does something else between two acquisitions, if not as long as all.
+    pub think: Option<Duration>,
+    /// Between what times it gives up, if it does.
+    pub give_up_after: Option<RangeInclusive<Duration>>,
+    /// Whether it only tries.
+    pub tries: bool,
+    /// Whether each attempt is that of a new process, which knows nothing of the earlier
+    /// ones.
+    pub forgets: bool,
+}
+
+impl Habits {
+    /// For how long the next attempt waits: from milliseconds to minutes all are as
+    /// likely.
+    pub fn patience(&self, dice: &mut StdRng) -> Option<Duration> {
+        let range = self.give_up_after.as_ref()?;
+        let (low, high) = (range.start().as_secs_f64(), range.end().as_secs_f64());
+        let exponent: f64 = dice.random();
+        Some(Duration::from_secs_f64(low * (high / low).powf(exponent)))
     }
 }
 

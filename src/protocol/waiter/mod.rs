@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use self::leaving::Leaving;
+use self::queueing::Draw;
 use self::recovery::{Spared, Survey};
 use super::{
     Answer, Attempt, Consistency, GaveUp, Grant, Moment, Notice, Now, Patience, Stall, Step, Title,
-    Watch, Write, is_abandoned,
+    Watch, Write,
 };
 use crate::record::{Holder, LockRecord, Mode};
 use crate::types::{HolderId, Ticket};
 
 mod leaving;
+mod queueing;
 mod recovery;
 mod sharing;
 mod waiting;
@@ -23,7 +25,7 @@ enum Goal {
     /// Find out whether a try whose answer was lost, or that was refused, left
     /// us as the holder; or whether the lock is in the hands of the dead.
     Confirm,
-    Enqueue,
+    Enqueue(Draw),
     Look(Consistency),
     Claim(Ticket),
     /// Share the lock at our turn.
@@ -64,11 +66,21 @@ pub struct Waiter {
     /// Somebody of this client said that our turn may have come.
     told: bool,
     watch: Watch,
+    /// How to draw the next ticket.
+    draw: Draw,
+    /// The turn that began with our own advance. If nobody takes it, nobody else may be
+    /// there to notice.
+    began: Option<Ticket>,
+    /// The turn of which it was asked whether its waiter left.
+    asked_about: Option<Ticket>,
     spared: Option<Spared>,
     /// When the last claim was sent that was applied while there was no room yet.
     claimed: Option<Moment>,
     /// A try was sent and its effect is not known.
     try_lost: bool,
+    /// It was not known once. What was sent about that try may still be on its way, and
+    /// would hit a second one.
+    tried_blind: bool,
     /// When a share at our turn was sent whose effect is not known: the first of them.
     share_lost: Option<Moment>,
     failing_since: Option<Moment>,
@@ -82,12 +94,15 @@ impl Waiter {
     #[must_use]
     pub fn new(attempt: Attempt) -> Self {
         let goal = match attempt.patience {
-            Patience::Queue if attempt.contended => Goal::Enqueue,
+            Patience::Queue if attempt.contended => Goal::Enqueue(Draw::Behind),
             Patience::Queue | Patience::TryOnly => Goal::Try,
         };
         let origin = Moment::after_origin(Duration::ZERO);
         Self {
-            watch: Watch::new(attempt.turn_time),
+            watch: attempt.watch.clone(),
+            draw: Draw::Behind,
+            began: None,
+            asked_about: None,
             attempt,
             goal,
             sent: origin,
@@ -100,6 +115,7 @@ impl Waiter {
             spared: None,
             claimed: None,
             try_lost: false,
+            tried_blind: false,
             share_lost: None,
             failing_since: None,
             failures: 0,
@@ -124,6 +140,12 @@ impl Waiter {
     #[must_use]
     pub fn turn_time(&self) -> Option<Duration> {
         self.watch.turn_time()
+    }
+
+    /// What was seen of the lock, for the next attempt.
+    #[must_use]
+    pub fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// When the attempt gives up by itself.
@@ -196,7 +218,7 @@ impl Waiter {
                     self.notices.push(Notice::Moved { turn: ticket });
                     self.granted(ticket, sent, now)
                 }
-                None => self.pursue(Goal::Enqueue, now),
+                None => self.enqueue(now),
             },
             Answer::Nudged | Answer::Announced => match self.ticket {
                 Some(_) => self.look(Consistency::Strong, now),
@@ -206,6 +228,9 @@ impl Waiter {
     }
 
     fn applied(&mut self, record: LockRecord, now: Now) -> Step {
+        if let Some(why) = self.went_back(&record) {
+            return self.leave_what_was_taken(why, &record, now);
+        }
         match self.goal.clone() {
             Goal::Try => match self.attempt.mode {
                 Mode::Exclusive => self.granted(record.turn(), self.sent, now),
@@ -224,23 +249,11 @@ impl Waiter {
                 self.unshared(now)
             }
             Goal::Evict(id, _) => self.evicted(&id, record, now),
-            Goal::Enqueue => {
-                let ticket = record.issued;
-                self.ticket = Some(ticket);
-                self.drawn = self.sent;
-                self.drawn_wall_ms = now.wall_ms;
-                // Even if it is our turn at once: it cannot have begun before we
-                // asked for the ticket.
-                self.not_before = self.sent;
-                self.notices.push(Notice::Enqueued {
-                    ticket,
-                    ahead: ticket.get().saturating_sub(record.turn().get()),
-                });
-                self.seen(record, now)
-            }
+            Goal::Enqueue(_) => self.drawn(record, now),
             Goal::Advance(to, stall) => {
                 // If it is our turn now, it began with this write.
                 self.not_before = self.sent;
+                self.began = Some(to);
                 if let Some(before) = self.watch.record() {
                     self.notices.push(Notice::WentPast {
                         first: before.turn(),
@@ -262,15 +275,17 @@ impl Waiter {
     }
 
     fn read(&mut self, record: Option<LockRecord>, now: Now) -> Step {
+        let eventual = matches!(self.goal, Goal::Look(Consistency::Eventual));
+        if let Some(record) = record.as_ref().filter(|_| !eventual)
+            && let Some(why) = self.went_back(record)
+        {
+            return self.leave(why, None, now);
+        }
         if matches!(self.goal, Goal::Confirm) {
             return self.confirmed(record, now);
         }
-        let eventual = matches!(self.goal, Goal::Look(Consistency::Eventual));
         let Some(ticket) = self.ticket else {
-            // An enqueue was refused, yet the record reads well: try again, but
-            // not in a hurry.
-            self.goal = Goal::Enqueue;
-            return self.back_off(now);
+            return self.not_enqueued(record.as_ref(), now);
         };
         match record {
             Some(record) if record.issued >= ticket => {
@@ -292,7 +307,7 @@ impl Waiter {
 
     fn not_ours(&mut self, now: Now) -> Step {
         match self.attempt.patience {
-            Patience::Queue => self.pursue(Goal::Enqueue, now),
+            Patience::Queue => self.enqueue(now),
             Patience::TryOnly if self.try_lost => self.leave(GaveUp::Failed, None, now),
             Patience::TryOnly => Step::GaveUp(GaveUp::Busy),
         }
@@ -301,7 +316,8 @@ impl Waiter {
     fn refused(&mut self, seen: Option<LockRecord>, now: Now) -> Step {
         match (&self.goal, self.attempt.patience) {
             (Goal::EndShare(_), _) => self.unshared(now),
-            (Goal::Try, Patience::Queue) => self.pursue(Goal::Enqueue, now),
+            (Goal::Enqueue(Draw::Behind), _) => self.not_behind(seen.as_ref(), now),
+            (Goal::Try, Patience::Queue) => self.enqueue(now),
             (Goal::Try, Patience::TryOnly) if seen.is_some() => self.confirmed(seen, now),
             (Goal::Try, Patience::TryOnly) => self.pursue(Goal::Confirm, now),
             // Somebody was faster.
@@ -322,7 +338,7 @@ impl Waiter {
         }
         self.watch.observe(&record, now.moment);
         let Some(ticket) = self.ticket else {
-            return self.pursue(Goal::Enqueue, now);
+            return self.enqueue(now);
         };
         if let Some(own) = record.sharers.get(&self.attempt.id) {
             return self.shares_already(ticket, own.beats, now);
@@ -339,18 +355,7 @@ impl Waiter {
         if turn == ticket && record.holder.is_none() {
             return self.our_turn(ticket, &record, now);
         }
-        if let Some(holder) = &record.holder
-            && is_abandoned(&record, now.wall_ms, self.attempt.clock_allowance)
-        {
-            let owner = holder.owner.clone();
-            return self.pursue(Goal::Advance(turn.next(), Stall::Abandoned { owner }), now);
-        }
-        match self.watch.stall(now.moment) {
-            Some(Stall::Unclaimed) if self.spares(&record, now) => self.wait(ticket, now),
-            Some(Stall::Unclaimed) => self.look_for_the_living(ticket, &record, now),
-            Some(stall) => self.pursue(Goal::Advance(turn.next(), stall), now),
-            None => self.wait(ticket, now),
-        }
+        self.past_the_gone(ticket, &record, now)
     }
 
     /// Guard first, claim behind: as long as nobody can have counted the grace to
@@ -385,32 +390,20 @@ impl Waiter {
         })
     }
 
-    fn passed_over(&mut self, ticket: Ticket, now: Now) -> Step {
-        self.notices.push(Notice::PassedOver { ticket });
-        self.ticket = None;
-        self.announced = false;
-        self.told = false;
-        self.claimed = None;
-        self.share_lost = None;
-        self.spared = None;
-        self.watch = Watch::new(self.watch.turn_time());
-        self.pursue(Goal::Enqueue, now)
-    }
-
     fn look(&mut self, consistency: Consistency, now: Now) -> Step {
         self.pursue(Goal::Look(consistency), now)
     }
 
     fn pursue(&mut self, goal: Goal, now: Now) -> Step {
-        if let Some(why) = self.reason_to_leave(now) {
+        // A recovery that was begun is ended: what it found out must not be found out
+        // again by the next attempt, which may be as short as this one.
+        let recovers = matches!(goal, Goal::Advance(..));
+        if let Some(why) = self.reason_to_leave(now).filter(|_| !recovers) {
             return self.leave(why, None, now);
         }
         let step = match &goal {
             Goal::Try => Step::Write(self.try_write(now)),
-            Goal::Enqueue => Step::Write(Write::Enqueue {
-                start: Ticket::new(now.wall_ms),
-                grace: self.attempt.grace,
-            }),
+            Goal::Enqueue(draw) => Step::Write(self.enqueue_write(*draw, now)),
             Goal::Claim(ticket) => Step::Write(Write::Claim {
                 ticket: *ticket,
                 holder: self.holder(now),
@@ -437,11 +430,13 @@ impl Waiter {
             Goal::Survey(survey) => Step::Look {
                 from: survey.from,
                 to: survey.end.previous(),
+                limit: survey.limit(),
             },
             Goal::Advance(to, _) => match self.watch.record() {
                 Some(record) => Step::Write(Write::Advance {
                     served: record.served,
                     revision: record.revision,
+                    moved_at_ms: record.moved_at_ms,
                     to: *to,
                     wall_ms: now.wall_ms,
                 }),

@@ -4,21 +4,24 @@ use std::time::Duration;
 
 use super::{Goal, Waiter};
 use crate::protocol::{
-    ANNOUNCE_DELAY, Consistency, Evidence, Finding, GaveUp, Moment, Now, Patience, Stall, Step,
-    is_abandoned, survey,
+    ANNOUNCE_DELAY, Consistency, Criteria, FURTHER_LIMIT, Finding, GaveUp, LOOK_LIMIT, Moment, Now,
+    Patience, Stall, Step, is_abandoned, row_delay, survey,
 };
 use crate::record::{LockRecord, TicketRow};
 use crate::types::Ticket;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Survey {
+    /// The ticket whose turn it is.
+    pub(super) turn: Ticket,
+    /// The tickets before this one are known to be gone.
     pub(super) from: Ticket,
     /// The first ticket that is not asked about.
     pub(super) end: Ticket,
-    pub(super) evidence: Evidence,
-    /// Whether all before `from` are known to be gone, the turn's own ticket
-    /// included.
-    pub(super) begun: bool,
+    /// Why the turn may be ended without the word of its owner, if it may.
+    pub(super) stall: Option<Stall>,
+    /// Whether a whole page of rows was read already.
+    pub(super) further: bool,
 }
 
 /// A turn that is not ended for now, although it stands still.
@@ -27,6 +30,16 @@ pub(super) struct Spared {
     pub(super) served: Ticket,
     pub(super) revision: u64,
     pub(super) until: Moment,
+}
+
+impl Survey {
+    /// The maximum number of rows of the next page.
+    pub(super) fn limit(&self) -> usize {
+        match self.further {
+            true => FURTHER_LIMIT,
+            false => LOOK_LIMIT,
+        }
+    }
 }
 
 impl Waiter {
@@ -51,97 +64,146 @@ impl Waiter {
         if record.is_free() {
             return self.make_room(&record, now);
         }
-        // Who does not wait can still tell the dead from the living: those that
-        // said that they left, and those that were silent for ever.
+        // An attempt that does not wait can still tell the dead from the living: by what
+        // this client saw before, by their own word, and by the clock.
         self.watch.observe(&record, now.moment);
-        let abandoned = is_abandoned(&record, now.wall_ms, self.attempt.clock_allowance);
-        let (turn, end) = (record.turn(), record.issued.next());
-        match &record.holder {
-            Some(holder) if abandoned => {
-                let owner = holder.owner.clone();
-                self.pursue(Goal::Advance(turn.next(), Stall::Abandoned { owner }), now)
-            }
-            Some(_) => self.not_ours(now),
-            None => {
-                let survey = if abandoned {
-                    Survey {
-                        from: turn.next(),
-                        end,
-                        evidence: Evidence::Expiry,
-                        begun: true,
-                    }
-                } else {
-                    Survey {
-                        from: turn,
-                        end,
-                        evidence: Evidence::Tombstones,
-                        begun: false,
-                    }
-                };
-                self.survey(survey, now)
-            }
+        match (&record.holder, self.stall(&record, now)) {
+            (Some(_), None) => self.not_ours(now),
+            (_, stall) => self.survey(&record, record.issued.next(), stall, now),
         }
     }
 
-    /// Nobody claimed the turn, for longer than the grace: finds out which of
-    /// those before us is not gone.
-    pub(super) fn look_for_the_living(
-        &mut self,
-        ticket: Ticket,
-        record: &LockRecord,
-        now: Now,
-    ) -> Step {
-        let waited = now.moment.since(self.drawn);
-        // Whoever came before us has waited for even longer.
-        let all_have_rows = waited > ANNOUNCE_DELAY.saturating_add(record.grace);
+    /// Decides about the turn of another waiter or holder.
+    pub(super) fn past_the_gone(&mut self, ticket: Ticket, record: &LockRecord, now: Now) -> Step {
+        let unclaimed = record.holder.is_none();
+        match self.stall(record, now) {
+            Some(stall) if !self.spares(record, now) => {
+                self.survey(record, ticket, Some(stall), now)
+            }
+            _ if unclaimed && self.asks_who_left(record, now) => {
+                self.survey(record, ticket, None, now)
+            }
+            _ => self.wait(ticket, now),
+        }
+    }
+
+    /// Why the present turn may be ended without the word of its owner, if it may: it
+    /// stood still for too long as this client saw it, or its owner is dead by the clock.
+    fn stall(&self, record: &LockRecord, now: Now) -> Option<Stall> {
+        self.watch.stall(now.moment).or_else(|| {
+            let allowance = self.attempt.clock_allowance;
+            is_abandoned(record, now.wall_ms, allowance).then(|| match &record.holder {
+                Some(holder) => Stall::Abandoned {
+                    owner: holder.owner.clone(),
+                },
+                None => Stall::Unclaimed,
+            })
+        })
+    }
+
+    /// Whether it is time to ask if the waiter whose turn it is has left: once a turn,
+    /// when most waiters would have claimed, or before this attempt ends.
+    fn asks_who_left(&self, record: &LockRecord, now: Now) -> bool {
+        let patience = record.grace / 2;
+        let ends_soon = |end: Moment| end.since(now.moment) < patience;
+        self.asked_about != Some(record.turn())
+            && (self.watch.still_for(now.moment) >= patience
+                || record.unmoved_for(now.wall_ms) >= patience
+                || self.attempt.give_up_at.is_some_and(ends_soon))
+    }
+
+    /// Finds out which tickets are gone, from that of the present turn on: whether its
+    /// own is, or, once it is known that its holder is, how many go with it.
+    fn survey(&mut self, record: &LockRecord, end: Ticket, stall: Option<Stall>, now: Now) -> Step {
+        let turn = record.turn();
+        self.asked_about = Some(turn);
+        if let (Some(_), Some(stall)) = (&record.holder, &stall)
+            && (turn.next() >= end || self.reason_to_leave(now).is_some())
+        {
+            return self.pursue(Goal::Advance(turn.next(), stall.clone()), now);
+        }
         let survey = Survey {
-            from: record.turn(),
-            end: ticket,
-            evidence: match all_have_rows {
-                true => Evidence::Absence,
-                false => Evidence::Expiry,
+            turn,
+            from: match record.holder {
+                Some(_) => turn.next(),
+                None => turn,
             },
-            begun: false,
+            end,
+            stall,
+            further: false,
         };
-        self.survey(survey, now)
-    }
-
-    pub(super) fn survey(&mut self, survey: Survey, now: Now) -> Step {
-        if survey.from >= survey.end {
-            return self.first_not_gone(survey, survey.end, now);
-        }
         self.pursue(Goal::Survey(survey), now)
     }
 
-    pub(super) fn surveyed(&mut self, rows: &[TicketRow], now: Now) -> Step {
-        let Goal::Survey(done) = self.goal else {
-            return self.look(Consistency::Strong, now);
-        };
-        match survey(done.from, done.end, rows, done.evidence, now.wall_ms) {
-            Finding::More(from) => {
-                let begun = true;
-                self.survey(
-                    Survey {
-                        from,
-                        begun,
-                        ..done
-                    },
-                    now,
-                )
-            }
-            Finding::First { ticket, .. } if done.begun || ticket > done.from => {
-                self.first_not_gone(done, ticket, now)
-            }
-            Finding::First { alive_until_s, .. } => self.spare(alive_until_s, now),
+    /// What counts as gone. A mistake about which tickets should have a row costs one of
+    /// them its place in the queue, and not exclusion.
+    fn criteria(&self, may_end: bool, now: Now) -> Criteria {
+        let delay = self.watch.record().map_or(ANNOUNCE_DELAY, row_delay);
+        // Two wall clocks may be apart by as much as the life of a row allows.
+        let by_wall_clock = delay.max(self.attempt.presence);
+        let mut due = self.watch.out_for(delay, now.moment);
+        if let Some(ticket) = self.ticket
+            && now.moment.since(self.drawn) > delay
+        {
+            // The tickets before ours are even older.
+            due = due.max(Some(ticket.previous()));
+        }
+        if let Some(record) = self.watch.record()
+            && record.unmoved_for(now.wall_ms) > by_wall_clock
+        {
+            due = due.max(Some(record.mark));
+        }
+        let by_wall_clock_ms = u64::try_from(by_wall_clock.as_millis()).unwrap_or(u64::MAX);
+        Criteria {
+            may_end,
+            due,
+            wall_ms: now.wall_ms,
+            due_since_ms: now.wall_ms.saturating_sub(by_wall_clock_ms),
         }
     }
 
-    fn first_not_gone(&mut self, survey: Survey, ticket: Ticket, now: Now) -> Step {
-        // Who does not wait goes past the dead only if that frees the lock.
-        if self.attempt.patience == Patience::TryOnly && !survey.begun && ticket < survey.end {
-            return self.not_ours(now);
+    pub(super) fn surveyed(&mut self, rows: &[TicketRow], now: Now) -> Step {
+        let Goal::Survey(done) = self.goal.clone() else {
+            return self.look(Consistency::Strong, now);
+        };
+        let criteria = self.criteria(done.stall.is_some(), now);
+        let found = survey(done.from, done.end, rows, done.limit(), &criteria);
+        let (first, alive_until_s) = match found {
+            // An attempt that does not wait for more than two pages, or whose time is up,
+            // writes down how far it got. The next one goes on from there.
+            Finding::More(from) if self.goes_on(from, &done, now) => {
+                let further = true;
+                return self.pursue(
+                    Goal::Survey(Survey {
+                        from,
+                        further,
+                        ..done
+                    }),
+                    now,
+                );
+            }
+            Finding::More(from) => (from, None),
+            Finding::First {
+                ticket,
+                alive_until_s,
+            } => (ticket, alive_until_s),
+        };
+        match (self.ticket, done.stall) {
+            (_, stall) if first > done.turn => {
+                let stall = stall.unwrap_or(Stall::Unclaimed);
+                self.pursue(Goal::Advance(first, stall), now)
+            }
+            (Some(ticket), None) => self.wait(ticket, now),
+            _ => self.spare(alive_until_s, now),
         }
-        self.pursue(Goal::Advance(ticket, Stall::Unclaimed), now)
+    }
+
+    fn goes_on(&self, from: Ticket, done: &Survey, now: Now) -> bool {
+        let has_time = match self.attempt.patience {
+            Patience::Queue => self.reason_to_leave(now).is_none(),
+            Patience::TryOnly => !done.further,
+        };
+        has_time && from < done.end
     }
 
     /// Whoever has the turn is not gone, only slow. Its row says for how long that
@@ -156,7 +218,7 @@ impl Waiter {
                 now.moment
                     .plus(Duration::from_millis(left_ms).min(self.attempt.presence))
             }
-            None => self.drawn.plus(ANNOUNCE_DELAY.saturating_add(record.grace)),
+            None => self.drawn.plus(row_delay(record)),
         };
         // Nobody is asked about more often than this.
         let until = until.max(now.moment.plus(record.grace / 4));

@@ -80,7 +80,7 @@ impl Waiter {
     /// Whether a second try can be sent: not while the first one may yet come true, for
     /// nobody could tell the two apart.
     pub(super) fn may_try_again(&self, record: &LockRecord) -> bool {
-        !self.try_lost && record.is_free() && record.has_room(self.attempt.mode)
+        !self.tried_blind && record.is_free() && record.has_room(self.attempt.mode)
     }
 
     /// Who only tries may find that those who keep it from the lock are dead.

@@ -35,7 +35,9 @@ impl Waiter {
             record.holder.is_none() && record.unmoved_for(now.wall_ms) > record.grace.max(NEGLECT);
         let stalls_at = match spared {
             Some(spared) => Some(spared.until),
-            None if place.ahead <= NEAR || neglected => self.watch.stalls_at(),
+            None if place.ahead <= NEAR || neglected || self.began == Some(record.turn()) => {
+                self.watch.stalls_at()
+            }
             None => None,
         };
         if let Some(stalls_at) = stalls_at {
@@ -81,6 +83,7 @@ impl Waiter {
         }
         if matches!(self.goal, Goal::Try) {
             self.try_lost |= failure.maybe_applied;
+            self.tried_blind |= failure.maybe_applied;
             if failure.maybe_applied && failure.transient {
                 self.goal = Goal::Confirm;
                 return self.back_off(now);

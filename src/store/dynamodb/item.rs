@@ -20,6 +20,7 @@ pub(super) const HOLDER: &str = "holder";
 pub(super) const REVISION: &str = "revision";
 pub(super) const GRACE: &str = "grace_ms";
 pub(super) const MOVED_AT: &str = "moved_at";
+pub(super) const MARK: &str = "mark";
 pub(super) const ID: &str = "id";
 pub(super) const LEASE: &str = "lease_ms";
 pub(super) const OWNER: &str = "owner";
@@ -45,8 +46,8 @@ pub(super) const EXPIRES_AT: &str = "expires_at";
 /// The sort key of the lock record. The rows of waiters have their tickets.
 pub(super) const RECORD_KEY: u64 = 0;
 
-const KNOWN: [&str; 10] = [
-    LOCK, TICKET, SCHEMA, ISSUED, SERVED, HOLDER, REVISION, GRACE, MOVED_AT, SHARERS,
+const KNOWN: [&str; 11] = [
+    LOCK, TICKET, SCHEMA, ISSUED, SERVED, HOLDER, REVISION, GRACE, MOVED_AT, MARK, SHARERS,
 ];
 const KNOWN_OF_HOLDER: [&str; 6] = [ID, LEASE, OWNER, SINCE, RENEWED_AT, DATA];
 const KNOWN_OF_SHARER: [&str; 6] = [LEASE, OWNER, SINCE, RENEWED_AT, DATA, BEATS];
@@ -147,8 +148,7 @@ pub(super) fn record(
     if strangers == Strangers::Refused {
         top.refuse_strangers(|name| KNOWN.contains(&name) || name.starts_with(SHARER))?;
     }
-    // A lock whose tickets are used up is at its end.
-    let issued = top.number(ISSUED, 0..=Ticket::MAX.get() - 1)?;
+    let issued = top.number(ISSUED, 0..=Ticket::MAX.get())?;
     let served = top.number(SERVED, 0..=issued)?;
     let holder = match item.get(HOLDER) {
         None => None,
@@ -165,6 +165,7 @@ pub(super) fn record(
         revision: top.number(REVISION, 0..=Ticket::MAX.get())?,
         grace: Duration::from_millis(top.number(GRACE, 1..=LONGEST_MS)?),
         moved_at_ms: top.number(MOVED_AT, 0..=Ticket::MAX.get())?,
+        mark: Ticket::new(top.number(MARK, 0..=Ticket::MAX.get())?),
         sharers: read_sharers(&top)?,
     })
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use rusoto_dynamodb::{AttributeValue, ConditionCheck, UpdateItemInput};
 
 use super::item::{
-    BEATS, DATA, EXPIRES_AT, GRACE, HOLDER, ID, ISSUED, LEASE, LOCK, LONGEST_MS, MOVED_AT, OWNER,
-    PARTS_WITH_DATA, RENEWED_AT, REVISION, SCHEMA, SERVED, SHARERS, SINCE, STATE, TICKET, holder,
-    key, millis, name_of_sharer, number, sharer, text,
+    BEATS, DATA, EXPIRES_AT, GRACE, HOLDER, ID, ISSUED, LEASE, LOCK, LONGEST_MS, MARK, MOVED_AT,
+    OWNER, PARTS_WITH_DATA, RENEWED_AT, REVISION, SCHEMA, SERVED, SHARERS, SINCE, STATE, TICKET,
+    holder, key, millis, name_of_sharer, number, sharer, text,
 };
 use crate::protocol::Write;
 use crate::record::SCHEMA_VERSION;
@@ -26,6 +26,7 @@ const ABSENT: &str = "attribute_not_exists(#lock)";
 const SOUND: &str = "#schema = :schema AND #served >= :zero AND #served <= #issued \
     AND #issued < :last AND #revision >= :zero AND #revision <= :last \
     AND #grace >= :one AND #grace <= :longest AND #moved_at >= :zero AND #moved_at <= :last \
+    AND #mark >= :zero AND #mark <= :last \
     AND (attribute_not_exists(#sharers) OR (#sharers >= :zero AND #sharers <= :last))";
 
 /// So is its holder, if it has one. The number of its parts leaves no room for a
@@ -42,8 +43,14 @@ const HOLDER_SOUND: &str = "(attribute_not_exists(#holder) OR (#served < #issued
 const DRAW: &str = "#schema = if_not_exists(#schema, :schema), \
     #issued = if_not_exists(#issued, :start) + :one, \
     #served = if_not_exists(#served, :start), \
-    #grace = if_not_exists(#grace, :grace), \
-    #moved_at = if_not_exists(#moved_at, :start)";
+    #grace = if_not_exists(#grace, :grace)";
+
+/// A new record begins to move when it is created.
+const UNMOVED: &str = "#moved_at = if_not_exists(#moved_at, :start), \
+    #mark = if_not_exists(#mark, :start)";
+
+/// A ticket is drawn with which a turn may begin.
+const JOINED: &str = "#moved_at = :now, #mark = if_not_exists(#issued, :start) + :one";
 
 /// It is the ticket's turn, and nobody else has claimed it.
 const OURS_TO_TAKE: &str = "#schema = :schema AND #served = :before AND #issued >= :ticket \
@@ -66,8 +73,8 @@ const LEAVE: &str = "SET #sharers = #sharers - :one REMOVE #mine";
 
 const STEP: &str = "#revision = #revision + :one";
 
-/// A write that moves `served` says when.
-const MOVE: &str = "#moved_at = :now, #revision = #revision + :one";
+/// A write that moves `served` says when, and which tickets were out.
+const MOVE: &str = "#moved_at = :now, #mark = #issued, #revision = #revision + :one";
 
 /// The request that asks DynamoDB to apply `write`, or to refuse it.
 pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemInput {
@@ -81,7 +88,8 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
         } => (
             format!("{ABSENT} OR ({SOUND} AND {FREE} AND {UNSHARED})"),
             format!(
-                "SET {DRAW}, #revision = if_not_exists(#revision, :zero) + :one, #holder = :holder"
+                "SET {DRAW}, {UNMOVED}, \
+                 #revision = if_not_exists(#revision, :zero) + :one, #holder = :holder"
             ),
             drawing(*start, *grace, vec![(":holder", holder(holding))]),
         ),
@@ -96,7 +104,7 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
                 "SET #schema = if_not_exists(#schema, :schema), \
                  #issued = if_not_exists(#issued, :start) + :one, \
                  #served = if_not_exists(#served, :start) + :one, \
-                 #grace = if_not_exists(#grace, :grace), #moved_at = :now, \
+                 #grace = if_not_exists(#grace, :grace), {JOINED}, \
                  #revision = if_not_exists(#revision, :zero) + :one, {JOIN}"
             ),
             drawing(
@@ -143,19 +151,24 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
             LEAVE.into(),
             vec![schema, one, (":seen", number(*beats))],
         ),
-        Write::Enqueue { start, grace } => (
-            format!("{ABSENT} OR ({SOUND} AND {HOLDER_SOUND})"),
-            format!("SET {DRAW}, #revision = if_not_exists(#revision, :zero)"),
-            drawing(
-                *start,
-                *grace,
-                vec![
-                    (":parts", number(PARTS_WITH_DATA - 1)),
-                    (":parts_with_data", number(PARTS_WITH_DATA)),
-                    (":text", text("S")),
-                ],
-            ),
+        Write::EnqueueBehind => (
+            format!("{SOUND} AND {HOLDER_SOUND} AND #issued > #served"),
+            "SET #issued = #issued + :one".into(),
+            [sound(), holder_sound()].concat(),
         ),
+        Write::Enqueue {
+            start,
+            grace,
+            wall_ms,
+        } => {
+            let mut more = holder_sound();
+            more.push((":now", number(*wall_ms)));
+            (
+                format!("{ABSENT} OR ({SOUND} AND {HOLDER_SOUND})"),
+                format!("SET {DRAW}, {JOINED}, #revision = if_not_exists(#revision, :zero)"),
+                drawing(*start, *grace, more),
+            )
+        }
         Write::Claim {
             ticket,
             holder: holding,
@@ -228,11 +241,12 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
         Write::Advance {
             served,
             revision,
+            moved_at_ms,
             to,
             wall_ms,
         } => (
             "#schema = :schema AND #served = :seen AND #revision = :revision \
-             AND #served < :finished AND #issued >= :finished"
+             AND #moved_at = :moved_at AND #served < :finished AND #issued >= :finished"
                 .into(),
             format!("SET #served = :finished, {MOVE} REMOVE #holder"),
             vec![
@@ -240,6 +254,7 @@ pub(super) fn update(table: &str, lock: &LockName, write: &Write) -> UpdateItemI
                 one,
                 (":seen", number(served.get())),
                 (":revision", number(*revision)),
+                (":moved_at", number(*moved_at_ms)),
                 (":finished", number(to.previous().get())),
                 (":now", number(*wall_ms)),
             ],
@@ -268,17 +283,31 @@ fn drawing(
     grace: Duration,
     more: Vec<(&'static str, AttributeValue)>,
 ) -> Vec<(&'static str, AttributeValue)> {
-    let mut values = vec![
+    let mut values = sound();
+    values.push((":start", number(start.get())));
+    values.push((":grace", number(millis(grace))));
+    values.extend(more);
+    values
+}
+
+/// The values of [`SOUND`].
+fn sound() -> Vec<(&'static str, AttributeValue)> {
+    vec![
         (":schema", number(SCHEMA_VERSION)),
         (":one", number(1)),
         (":zero", number(0)),
         (":last", number(Ticket::MAX.get())),
         (":longest", number(LONGEST_MS)),
-        (":start", number(start.get())),
-        (":grace", number(millis(grace))),
-    ];
-    values.extend(more);
-    values
+    ]
+}
+
+/// What [`HOLDER_SOUND`] needs on top.
+fn holder_sound() -> Vec<(&'static str, AttributeValue)> {
+    vec![
+        (":parts", number(PARTS_WITH_DATA - 1)),
+        (":parts_with_data", number(PARTS_WITH_DATA)),
+        (":text", text("S")),
+    ]
 }
 
 /// Whose share a write begins, renews or ends.
@@ -327,6 +356,7 @@ pub(super) fn names(expressions: &[&str]) -> HashMap<String, String> {
         ("#revision", REVISION),
         ("#grace", GRACE),
         ("#moved_at", MOVED_AT),
+        ("#mark", MARK),
         ("#id", ID),
         ("#lease", LEASE),
         ("#owner", OWNER),
