@@ -22,7 +22,7 @@ use rand::{Rng, SeedableRng};
 
 use self::network::{Faults, Met, Network, Sabotage, Server};
 use self::scheduler::{OUTSIDE, Scheduler, VirtualMachine};
-use self::world::{Kind, World};
+use self::world::{Habit, Kind, Verb, World};
 use crate::client::LockClient;
 use crate::error::Error;
 use crate::event::Event;
@@ -109,7 +109,7 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
             world.working.lock().push(process);
             let (world, client) = (Arc::clone(&world), client.clone());
             let seed = dice.random();
-            let work = move || work(&world, &client, process, lease, seed);
+            let work = move || work(&world, &client, process, (lease, delay), seed);
             scheduler.spawn(process, Box::new(work)).unwrap();
         }
         clients.push(client);
@@ -191,11 +191,23 @@ fn start(world: &Arc<World>, process: usize, lease: Duration, delay: Duration) -
 }
 
 /// One thread of one process: acquires, holds, releases, a few times.
-fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration, seed: u64) {
+fn work(
+    world: &Arc<World>,
+    shared: &LockClient,
+    process: usize,
+    (lease, delay): (Duration, Duration),
+    seed: u64,
+) {
     let mut dice = StdRng::seed_from_u64(seed);
     let scheduler = &world.scheduler;
+    let habit = Habit::draw(&mut dice);
     let mut left = dice.random_range(1..=3);
     while left > 0 && !scheduler.is_over() {
+        let client = match habit {
+            // What the last attempt saw is forgotten, as by a job that is started again.
+            Habit::Anew => start(world, process, lease, delay),
+            _ => shared.clone(),
+        };
         // Now and then the lock is idle for long enough to look abandoned.
         let idle = match dice.random_range(0..10) {
             0 => ALLOWANCE.mul_f64(dice.random_range(0.9..1.5)),
@@ -203,14 +215,13 @@ fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration
         };
         scheduler.sleep(idle);
         let options = world.kind.options(&mut dice);
-        let result = match dice.random_range(0..10) {
-            0 | 4 => client.try_acquire_with(LOCK, options),
-            1 | 2 => {
-                let patience = Duration::from_millis(dice.random_range(50..4_000));
+        let result = match habit.verb(&mut dice) {
+            Verb::Try => client.try_acquire_with(LOCK, options),
+            Verb::GiveUp(patience) => {
                 let options = options.timeout(patience);
                 client.acquire_with(LOCK, options).map(Some)
             }
-            3 => {
+            Verb::Cancel => {
                 let (cancel, cancelled) = crossbeam_channel::bounded(1);
                 let after = Duration::from_millis(dice.random_range(0..4_000));
                 let far = Arc::clone(scheduler);
@@ -222,7 +233,7 @@ fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration
                 let options = options.cancel(cancelled);
                 client.acquire_with(LOCK, options).map(Some)
             }
-            _ => client.acquire_with(LOCK, options).map(Some),
+            Verb::Wait => client.acquire_with(LOCK, options).map(Some),
         };
         match result {
             Ok(Some(guard)) => {

@@ -74,6 +74,50 @@ impl Kind {
     }
 }
 
+/// How a worker asks for the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Habit {
+    /// Now like this, now like that.
+    Mixed,
+    /// Each time for a moment, from milliseconds to minutes.
+    Short,
+    /// It never waits.
+    Tries,
+    /// Each time with a new client, for a moment or not at all.
+    Anew,
+}
+
+/// What one attempt does.
+pub(super) enum Verb {
+    Try,
+    GiveUp(Duration),
+    Cancel,
+    Wait,
+}
+
+impl Habit {
+    pub(super) fn draw(dice: &mut StdRng) -> Self {
+        match dice.random_range(0..8) {
+            0 => Self::Short,
+            1 => Self::Tries,
+            2 => Self::Anew,
+            _ => Self::Mixed,
+        }
+    }
+
+    pub(super) fn verb(self, dice: &mut StdRng) -> Verb {
+        // At least three round trips; and all orders of magnitude are as likely.
+        let patience = 0.06 * 2_000.0_f64.powf(dice.random());
+        let give_up = Verb::GiveUp(Duration::from_secs_f64(patience));
+        match (self, dice.random_range(0..10)) {
+            (Self::Tries, _) | (Self::Mixed, 0 | 4) | (Self::Anew, 0..5) => Verb::Try,
+            (Self::Short | Self::Anew, _) | (Self::Mixed, 1 | 2) => give_up,
+            (Self::Mixed, 3) => Verb::Cancel,
+            (Self::Mixed, _) => Verb::Wait,
+        }
+    }
+}
+
 impl World {
     /// Nothing counts that happens while everybody runs to its end.
     pub(super) fn count(&self, what: &AtomicU64) {
