@@ -105,10 +105,10 @@ impl LockClientBuilder {
     }
 
     /// How far the wall clocks of two clients may be apart, and how late a request
-    /// may reach the table, together: 2 min to a year. A
-    /// holder that has not renewed for longer than its lease and this, by the wall
-    /// clock, is dead even to those who do not wait, such as
-    /// [`try_acquire`](LockClient::try_acquire).
+    /// may reach the table, together: 2 min to a year. A holder that has not renewed
+    /// for longer than its lease and this, by the wall clock, is dead even to an attempt
+    /// that saw nothing of the lock before and does not wait, such as the only
+    /// [`try_acquire`](LockClient::try_acquire) of a process.
     ///
     /// Defaults to 30 min, the most by which two clients can differ whose requests
     /// DynamoDB both accepts, also if one was long on its way. With a lower one you

@@ -119,6 +119,9 @@ impl LockClient {
     /// Acquires the lock `name` if it is free at this moment: nobody holds it
     /// and nobody waits for it. One request if so; never waits, never overtakes.
     ///
+    /// The client remembers what each call saw: called again and again, it gets past a
+    /// holder or waiter that died as soon as a call that waits would.
+    ///
     /// # Errors
     /// [`Error::InvalidName`], [`Error::Closed`] or [`Error::Store`]. That the
     /// lock is busy is no error, but `None`.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 /// The number that proves *which* grant of a lock a write belongs to.
 ///
 /// It grows with every grant of the same lock, also after the lock's row was
-/// deleted. Send it along with every write to the resource that the lock
+/// deleted; but not after the row was restored from a backup, which a client notices
+/// only if it has seen a higher token
+/// ([`Error::WentBack`](crate::Error::WentBack)). Send it along with every write to the resource that the lock
 /// protects, and let the resource refuse a token lower than the highest it has
 /// seen: a holder that lost its lease can then do no harm. The idea is Martin
 /// Kleppmann's, ["How to do distributed locking"][kleppmann] (2016).

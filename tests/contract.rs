@@ -21,7 +21,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_millis(1_000);
 
 /// So many kinds of writes there are.
-const KINDS: usize = 13;
+const KINDS: usize = 14;
 
 fn holder(id: u32) -> Holder {
     Holder {

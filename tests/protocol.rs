@@ -181,6 +181,40 @@ fn a_late_release_makes_nobody_look_abandoned() {
     assert_eq!(step, Step::GaveUp(GaveUp::Busy));
 }
 
+/// Somebody has shared the lock for longer than wall clocks can be apart, and lives. Who
+/// wants it alone has just drawn a ticket, and is about to claim.
+#[test]
+fn a_try_does_not_overtake_a_waiter_behind_an_old_reader() {
+    let millis = 10 * MINUTE_MS;
+    let mut record = shared(millis);
+    record.moved_at_ms = EPOCH_MS - 50 * MINUTE_MS;
+    let mut world = World::new(millis, record);
+    let mut writer = Waiter::new(attempt("writer", Patience::Queue));
+    let mut answer = Answer::Ready;
+    while writer.ticket().is_none() {
+        let Step::Write(write) = writer.step(answer, now(millis)) else {
+            panic!("it draws a ticket");
+        };
+        if matches!(write, Write::Enqueue { .. } | Write::EnqueueBehind) {
+            let drawn = apply(world.record.as_ref(), &write);
+            if let Some(record) = drawn {
+                world.record = Some(record);
+                break;
+            }
+        }
+        answer = Answer::Refused(world.record.clone());
+    }
+    let drawn = world.record.clone().unwrap();
+    assert!(!drawn.is_free(), "{drawn:?}");
+    let trying = Attempt {
+        mode: Mode::Shared { limit: 100 },
+        ..attempt("trying", Patience::TryOnly)
+    };
+    let step = world.run(&mut Waiter::new(trying), Answer::Ready);
+    assert_eq!(step, Step::GaveUp(GaveUp::Busy));
+    assert_eq!(world.record, Some(drawn), "the writer keeps its turn");
+}
+
 /// From the claim on the others count the lease. If that is shorter than the grace,
 /// the turn must not be held for as long as the grace.
 #[test]
@@ -299,6 +333,34 @@ fn who_does_not_wait_does_not_trust_an_expired_row() {
     let mut trying = Waiter::new(attempt("trying", Patience::TryOnly));
     let step = world.run(&mut trying, Answer::Ready);
     assert_eq!(step, Step::GaveUp(GaveUp::Busy));
+}
+
+/// The rows were read in time, but their reader did not run for a while. The waiter before
+/// it has renewed its row meanwhile.
+#[test]
+fn a_row_that_expires_while_the_answer_waits_has_not_expired() {
+    let millis = 10 * MINUTE_MS;
+    let mut record = idle(EPOCH_MS + millis);
+    let alive = Ticket::new(EPOCH_MS + 2);
+    record.issued = alive;
+    let mut waiter = waiting(millis, &mut record);
+    let late = millis + 5_000;
+    let step = waiter.step(Answer::Ready, now(late));
+    assert!(matches!(step, Step::Read(_)), "{step:?}");
+    let step = waiter.step(Answer::Read(Some(record)), now(late));
+    assert!(matches!(step, Step::Look { .. }), "{step:?}");
+    let row = TicketRow {
+        ticket: alive,
+        id: HolderId::new("alive"),
+        owner: "alive".into(),
+        state: TicketState::Waiting,
+        since_ms: EPOCH_MS + millis,
+        expires_at_s: (EPOCH_MS + late) / 1_000 + 5,
+    };
+    match waiter.step(Answer::Rows(vec![row]), now(late + 10_000)) {
+        Step::Write(Write::Advance { to, .. }) => assert_eq!(to, alive),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// After an outage the polls come back to their pace step by step.

@@ -48,6 +48,7 @@ fn code_of_error(error: &Error) -> u8 {
         Error::AcquireTimeout { .. } => TIMED_OUT,
         Error::Lost { .. } => LOST,
         Error::Store { source, .. } | Error::List { source } => code_of_store_error(source),
+        Error::WentBack { .. } | Error::TicketsUsedUp { .. } => UNFIT,
         _ => FAILED,
     }
 }

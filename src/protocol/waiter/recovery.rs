@@ -22,6 +22,9 @@ pub(super) struct Survey {
     pub(super) stall: Option<Stall>,
     /// Whether a whole page of rows was read already.
     pub(super) further: bool,
+    /// What counts as gone, as of when the rows were asked for: a row that expires while
+    /// the answer is on its way may have been renewed meanwhile.
+    pub(super) criteria: Criteria,
 }
 
 /// A turn that is not ended for now, although it stands still.
@@ -129,6 +132,7 @@ impl Waiter {
                 None => turn,
             },
             end,
+            criteria: self.criteria(stall.is_some(), now),
             stall,
             further: false,
         };
@@ -166,21 +170,18 @@ impl Waiter {
         let Goal::Survey(done) = self.goal.clone() else {
             return self.look(Consistency::Strong, now);
         };
-        let criteria = self.criteria(done.stall.is_some(), now);
-        let found = survey(done.from, done.end, rows, done.limit(), &criteria);
+        let found = survey(done.from, done.end, rows, done.limit(), &done.criteria);
         let (first, alive_until_s) = match found {
             // An attempt that does not wait for more than two pages, or whose time is up,
             // writes down how far it got. The next one goes on from there.
             Finding::More(from) if self.goes_on(from, &done, now) => {
-                let further = true;
-                return self.pursue(
-                    Goal::Survey(Survey {
-                        from,
-                        further,
-                        ..done
-                    }),
-                    now,
-                );
+                let survey = Survey {
+                    from,
+                    further: true,
+                    criteria: self.criteria(done.stall.is_some(), now),
+                    ..done
+                };
+                return self.pursue(Goal::Survey(survey), now);
             }
             Finding::More(from) => (from, None),
             Finding::First {
