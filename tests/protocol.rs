@@ -454,3 +454,35 @@ fn a_lease_that_is_over_before_it_is_known_begins_anew() {
         other => panic!("{other:?}"),
     }
 }
+
+/// The answer to a try took a whole lease, and its share was ended. What was meant for
+/// that share must not hit another one of the same attempt: its end may arrive late, and
+/// who saw it a while ago counts from then on.
+#[test]
+fn a_share_that_was_given_up_never_begins_again() {
+    let millis = 10 * MINUTE_MS;
+    let mut world = World::new(millis, idle(EPOCH_MS + millis));
+    let mut slow = Waiter::new(Attempt {
+        mode: Mode::Shared { limit: 5 },
+        ..attempt("slow", Patience::Queue)
+    });
+    let Step::Write(share) = slow.step(Answer::Ready, now(millis)) else {
+        panic!("it tries");
+    };
+    let seen = apply(world.record.as_ref(), &share).unwrap();
+    world.record = Some(seen.clone());
+    // Somebody tries, and remembers the share.
+    world.millis += 10;
+    let mut trying = Waiter::new(attempt("trying", Patience::TryOnly));
+    let step = world.run(&mut trying, Answer::Ready);
+    assert_eq!(step, Step::GaveUp(GaveUp::Busy));
+    world.millis += 25_000;
+    let step = world.run(&mut slow, Answer::Applied(seen));
+    assert!(matches!(step, Step::Granted(_)), "{step:?}");
+    let mut again = Waiter::new(Attempt {
+        watch: trying.watch().clone(),
+        ..attempt("again", Patience::TryOnly)
+    });
+    let step = world.run(&mut again, Answer::Ready);
+    assert_eq!(step, Step::GaveUp(GaveUp::Busy), "{:?}", world.record);
+}
