@@ -486,3 +486,31 @@ fn a_share_that_was_given_up_never_begins_again() {
     let step = world.run(&mut again, Answer::Ready);
     assert_eq!(step, Step::GaveUp(GaveUp::Busy), "{:?}", world.record);
 }
+
+/// The record went back, and its tickets are given out for the second time. The word of
+/// whoever had one of them the first time must not be taken for that of its new owner,
+/// who may hold the lock on it without a claim.
+#[test]
+fn who_finds_that_the_record_went_back_says_nothing_about_its_ticket() {
+    let millis = 10 * MINUTE_MS;
+    let backup = idle(EPOCH_MS + millis);
+    let mut record = held(millis);
+    let mut before = waiting(millis, &mut record);
+    let (ticket, _) = before.ticket().unwrap();
+    let mut world = World::new(millis + 5_000, backup);
+    let step = world.run(&mut before, Answer::Ready);
+    assert!(
+        matches!(step, Step::GaveUp(GaveUp::WentBack { .. })),
+        "{step:?}"
+    );
+    // Its number is given out again, and has its turn.
+    let mut record = held(millis);
+    let mut owner = waiting_as(attempt("owner", Patience::Queue), millis, &mut record);
+    assert_eq!(owner.ticket().unwrap().0, ticket);
+    world.record = Some(released(&record, world.millis));
+    let step = world.run(&mut owner, Answer::Nudged);
+    assert!(matches!(step, Step::Granted(_)), "{step:?}");
+    let mut trying = Waiter::new(attempt("trying", Patience::TryOnly));
+    let step = world.run(&mut trying, Answer::Ready);
+    assert_eq!(step, Step::GaveUp(GaveUp::Busy), "{:?}", world.record);
+}

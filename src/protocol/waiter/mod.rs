@@ -279,6 +279,8 @@ impl Waiter {
         if let Some(record) = record.as_ref().filter(|_| !eventual)
             && let Some(why) = self.went_back(record)
         {
+            // The number of our ticket may be somebody else's by now.
+            self.ticket = None;
             return self.leave(why, None, now);
         }
         if matches!(self.goal, Goal::Confirm) {
