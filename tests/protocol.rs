@@ -516,3 +516,63 @@ fn a_lease_that_is_over_before_it_is_known_begins_anew() {
         other => panic!("{other:?}"),
     }
 }
+
+/// The answer to a try took a whole lease, and its share was ended. What was meant for
+/// that share must not hit another one of the same attempt: its end may arrive late, and
+/// who saw it a while ago counts from then on.
+#[test]
+fn a_share_that_was_given_up_never_begins_again() {
+    let millis = 10 * MINUTE_MS;
+    let mut world = World::new(millis, idle(EPOCH_MS + millis));
+    let mut slow = Waiter::new(Attempt {
+        mode: Mode::Shared { limit: 5 },
+        ..attempt("slow", Patience::Queue)
+    });
+    let Step::Write(share) = slow.step(Answer::Ready, now(millis)) else {
+        panic!("it tries");
+    };
+    let seen = apply(world.record.as_ref(), &share).unwrap();
+    world.record = Some(seen.clone());
+    // Somebody tries, and remembers the share.
+    world.millis += 10;
+    let mut trying = Waiter::new(attempt("trying", Patience::TryOnly));
+    let step = world.run(&mut trying, Answer::Ready);
+    assert_eq!(step, Step::GaveUp(GaveUp::Busy));
+    world.millis += 25_000;
+    let step = world.run(&mut slow, Answer::Applied(seen));
+    assert!(matches!(step, Step::Granted(_)), "{step:?}");
+    let mut again = Waiter::new(Attempt {
+        watch: trying.watch().clone(),
+        ..attempt("again", Patience::TryOnly)
+    });
+    let step = world.run(&mut again, Answer::Ready);
+    assert_eq!(step, Step::GaveUp(GaveUp::Busy), "{:?}", world.record);
+}
+
+/// The record went back, and its tickets are given out for the second time. The word of
+/// whoever had one of them the first time must not be taken for that of its new owner,
+/// who may hold the lock on it without a claim.
+#[test]
+fn who_finds_that_the_record_went_back_says_nothing_about_its_ticket() {
+    let millis = 10 * MINUTE_MS;
+    let backup = idle(EPOCH_MS + millis);
+    let mut record = held(millis);
+    let mut before = waiting(millis, &mut record);
+    let (ticket, _) = before.ticket().unwrap();
+    let mut world = World::new(millis + 5_000, backup);
+    let step = world.run(&mut before, Answer::Ready);
+    assert!(
+        matches!(step, Step::GaveUp(GaveUp::WentBack { .. })),
+        "{step:?}"
+    );
+    // Its number is given out again, and has its turn.
+    let mut record = held(millis);
+    let mut owner = waiting_as(attempt("owner", Patience::Queue), millis, &mut record);
+    assert_eq!(owner.ticket().unwrap().0, ticket);
+    world.record = Some(released(&record, world.millis));
+    let step = world.run(&mut owner, Answer::Nudged);
+    assert!(matches!(step, Step::Granted(_)), "{step:?}");
+    let mut trying = Waiter::new(attempt("trying", Patience::TryOnly));
+    let step = world.run(&mut trying, Answer::Ready);
+    assert_eq!(step, Step::GaveUp(GaveUp::Busy), "{:?}", world.record);
+}

@@ -70,6 +70,30 @@ fn a_thousand_waiters_cost_each_grant_what_ten_do() {
     }
 }
 
+/// Many clients acquire once, all at the same time, and so again an hour later. What they
+/// remember of an hour without turns says nothing about how long a turn takes.
+#[test]
+fn a_crowd_that_comes_back_after_an_hour_is_as_fast_as_before() {
+    let mut crowd = Crowd::new(Settings::default(), 7);
+    let clients: Vec<_> = (0..40).map(|_| crowd.join(secs(0), false)).collect();
+    let mut lasted = Vec::new();
+    for _ in 0..3 {
+        let began = crowd.now();
+        let all = crowd.granted.len() + clients.len();
+        assert!(crowd.run_until(began + secs(600), |crowd| crowd.granted.len() == all));
+        lasted.push(crowd.now() - began);
+        crowd.run(secs(3_600));
+        for &client in &clients {
+            crowd.begin_again(client, secs(0));
+        }
+    }
+    println!("{lasted:?}, {} passed over", crowd.count.passed_over);
+    assert!(
+        lasted[1] < lasted[0] * 2 && lasted[2] < lasted[0] * 2,
+        "{lasted:?}"
+    );
+}
+
 /// A crowd of one, who holds the lock for `hold`; and when to stop waiting for what
 /// is expected.
 fn held_for(hold: Duration, seed: u64) -> (Crowd, usize, Duration) {

@@ -88,6 +88,9 @@ struct Seen {
     still_since: Moment,
     /// When the answer that first showed this turn had arrived.
     turn_since: Moment,
+    /// An earlier attempt saw it, a while ago: the lock may have been idle since, and how
+    /// long its turn took is not known.
+    recalled: bool,
 }
 
 /// A record that has stood still for too long.
@@ -121,7 +124,10 @@ impl Watch {
     /// The view that an earlier attempt of the same client had, for a new one: what
     /// stood still then and still does counts from then on.
     #[must_use]
-    pub fn resume(self, turn_time: Option<Duration>) -> Self {
+    pub fn resume(mut self, turn_time: Option<Duration>) -> Self {
+        if let Some(seen) = &mut self.seen {
+            seen.recalled = turn_time.is_none();
+        }
         Self { turn_time, ..self }
     }
 
@@ -175,13 +181,14 @@ impl Watch {
                     record: record.clone(),
                     still_since: now,
                     turn_since: now,
+                    recalled: false,
                 });
                 return;
             }
         };
         if record.served != seen.record.served {
             let turns = record.served.get().saturating_sub(seen.record.served.get());
-            if let Ok(turns @ 1..) = u32::try_from(turns) {
+            if let (Ok(turns @ 1..), false) = (u32::try_from(turns), seen.recalled) {
                 let latest = now.since(seen.turn_since) / turns;
                 // Slow to rise: one turn that nobody took for a while must not let
                 // everybody sleep for longer, and so miss their turns as well.
@@ -192,6 +199,7 @@ impl Watch {
             }
             seen.turn_since = now;
             seen.still_since = now;
+            seen.recalled = false;
         } else if record.revision != seen.record.revision
             || holder_id(record) != holder_id(&seen.record)
         {

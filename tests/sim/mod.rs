@@ -100,8 +100,9 @@ struct Client {
     life: u64,
     habits: Habits,
     contended: bool,
-    /// What its earlier attempts saw.
+    /// What its earlier attempts saw, and when the last of them ended.
     watch: Watch,
+    kept_at: Duration,
 }
 
 /// The crowd, and the one lock it contends for.
@@ -153,6 +154,7 @@ impl Crowd {
             },
             contended: false,
             watch: Watch::default(),
+            kept_at: Duration::ZERO,
         });
         self.schedule(client, delay, What::Wake);
         client
@@ -181,6 +183,11 @@ impl Crowd {
     /// From its next acquisition on the client acquires like this.
     pub fn acquires_with(&mut self, client: usize, habits: Habits) {
         self.clients[client].habits = habits;
+    }
+
+    /// The client, which has nothing to do, begins to acquire after `delay`.
+    pub fn begin_again(&mut self, client: usize, delay: Duration) {
+        self.schedule(client, delay, What::Wake);
     }
 
     /// The client gives up after this long, from its next acquisition on.
@@ -284,6 +291,9 @@ impl Crowd {
             state.watch = Watch::default();
         }
         let patience = state.habits.patience(&mut self.dice);
+        // A client does not remember for longer how long turns take.
+        let lately = self.now - state.kept_at < Duration::from_secs(2);
+        let turn_time = state.watch.turn_time().filter(|_| lately);
         let waiter = Waiter::new(Attempt {
             id: HolderId::new(format!("{client}/{}", state.life)),
             owner: format!("client {client}"),
@@ -306,7 +316,7 @@ impl Crowd {
                 false => Patience::Queue,
             },
             contended: state.contended,
-            watch: state.watch.clone(),
+            watch: state.watch.clone().resume(turn_time),
         });
         state.doing = Doing::Waiting {
             waiter: Box::new(waiter),
@@ -389,6 +399,7 @@ impl Crowd {
                 }
                 let state = &mut self.clients[client];
                 state.contended = waiter.ticket().is_some();
+                state.kept_at = self.now;
                 state.watch = waiter.watch().clone();
                 state.life += 1;
                 self.count.grants += 1;
@@ -425,6 +436,7 @@ impl Crowd {
                 let state = &mut self.clients[client];
                 if let Doing::Waiting { waiter, .. } = &state.doing {
                     state.watch = waiter.watch().clone();
+                    state.kept_at = self.now;
                 }
                 return self.rest(client);
             }

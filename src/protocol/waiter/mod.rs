@@ -78,8 +78,8 @@ pub struct Waiter {
     claimed: Option<Moment>,
     /// A try was sent and its effect is not known.
     try_lost: bool,
-    /// It was not known once. What was sent about that try may still be on its way, and
-    /// would hit a second one.
+    /// It was not known once, or it was a share that was ended. What was sent about that
+    /// try may still be on its way, or be remembered, and would hit a second one.
     tried_blind: bool,
     /// When a share at our turn was sent whose effect is not known: the first of them.
     share_lost: Option<Moment>,
@@ -279,6 +279,8 @@ impl Waiter {
         if let Some(record) = record.as_ref().filter(|_| !eventual)
             && let Some(why) = self.went_back(record)
         {
+            // The number of our ticket may be somebody else's by now.
+            self.ticket = None;
             return self.leave(why, None, now);
         }
         if matches!(self.goal, Goal::Confirm) {
@@ -460,6 +462,7 @@ impl Waiter {
                 Mode::Exclusive => self.pursue(Goal::Claim(ticket), now),
                 Mode::Shared { .. } => {
                     let beats = self.ticket.map_or(0, Ticket::get);
+                    self.tried_blind |= beats == 0;
                     self.pursue(Goal::EndShare(beats), now)
                 }
             };

@@ -101,11 +101,9 @@ impl Waiter {
         record: &LockRecord,
         now: Now,
     ) -> Step {
+        // Of an earlier ticket the number may be somebody else's by now.
+        self.ticket = matches!(self.goal, Goal::Enqueue(_)).then_some(record.issued);
         let ours = match (&self.goal, self.attempt.mode) {
-            (Goal::Enqueue(_), _) => {
-                self.ticket = Some(record.issued);
-                None
-            }
             (Goal::Try, Mode::Exclusive) => Some(record.turn()),
             (Goal::Try, Mode::Shared { .. }) => Some(record.issued),
             _ => None,
