@@ -99,6 +99,8 @@ struct Client {
     contended: bool,
     turn_time: Option<Duration>,
     give_up_after: Option<Duration>,
+    /// For how long it holds, if not as everybody does.
+    hold: Option<Duration>,
 }
 
 /// The crowd, and the one lock it contends for.
@@ -148,6 +150,7 @@ impl Crowd {
             contended: false,
             turn_time: None,
             give_up_after: None,
+            hold: None,
         });
         self.schedule(client, delay, What::Wake);
         client
@@ -176,6 +179,11 @@ impl Crowd {
     /// The client gives up after this long, from its next acquisition on.
     pub fn give_up_after(&mut self, client: usize, patience: Duration) {
         self.clients[client].give_up_after = Some(patience);
+    }
+
+    /// The client holds for this long, from its next grant on.
+    pub fn hold_for(&mut self, client: usize, hold: Duration) {
+        self.clients[client].hold = Some(hold);
     }
 
     pub fn holds(&self, client: usize) -> bool {
@@ -389,7 +397,8 @@ impl Crowd {
                 assert!(!valid, "two hold the lock at {:?}", self.now);
                 let next_beat = tenure.next_beat().since(now.moment);
                 self.clients[client].doing = Doing::Holding(tenure);
-                let mut hold = self.settings.hold;
+                let own = self.clients[client].hold;
+                let mut hold = own.unwrap_or(self.settings.hold);
                 if self.settings.random {
                     // Exponentially distributed: many short ones, and a few long.
                     let dice: f64 = self.dice.random();
