@@ -44,9 +44,9 @@ pub(crate) struct Contended {
 impl Shared {
     pub(crate) fn new(core: Arc<Core>, heartbeat: Heartbeat) -> Self {
         Self {
+            lobby: Arc::new(Lobby::new(Arc::clone(&core.machine))),
             core,
             heartbeat,
-            lobby: Arc::default(),
             held: Mutex::default(),
             contended: Mutex::default(),
             attendance: Attendance::default(),

@@ -3,6 +3,7 @@
 
 use super::bounds::{
     Bounds, DELAYED, Fault, IMPATIENT, LOST_SHARES, OPEN, ORPHAN, PAIR, PERMITS, READERS, RESIDENT,
+    STUCK,
 };
 use super::state::Law;
 
@@ -40,6 +41,7 @@ pub enum Mutation {
     SharesBeginAlike,
     LostTryShareBelieved,
     LockDelayForgotten,
+    PresenceWithoutProgress,
 }
 
 /// A mutation, the bounds within which it is looked for, and what it breaks first.
@@ -154,6 +156,13 @@ const DELAYS_OF_A_READER: Bounds = Bounds {
     ..DELAYS
 };
 
+/// One that gets stuck, and one that does not.
+const STUCK_PAIR: Bounds = Bounds {
+    name: "stuck pair",
+    scripts: &[OPEN.scripts[0], OPEN.scripts[2]],
+    ..STUCK
+};
+
 /// Where mutations are looked for. Without them there is nothing to be found.
 pub const GROUNDS: &[Bounds] = &[
     SMALL,
@@ -168,6 +177,7 @@ pub const GROUNDS: &[Bounds] = &[
     PERMITS_AT_PEACE,
     READER,
     DELAYS_OF_A_READER,
+    STUCK_PAIR,
 ];
 
 /// All of them.
@@ -363,6 +373,12 @@ pub const MUTATIONS: &[Entry] = &[
         "a try to share without an answer is taken for a success",
         LOST_SHARES,
         Law::GuardEnds,
+    ),
+    entry(
+        Mutation::PresenceWithoutProgress,
+        "a row is renewed as long as the process lives",
+        STUCK_PAIR,
+        Law::Progress,
     ),
     entry(
         Mutation::LockDelayForgotten,
