@@ -201,10 +201,12 @@ impl Round {
         };
         all_hold(LONG, &spared);
         let mut caught = None;
+        // Forked processes are let alone.
+        let others: Vec<_> = self.names().filter(|name| *name != spared).collect();
         ledger.wait(SOON, |book| {
             caught = book
                 .holder()
-                .filter(|holder| *holder != spared)
+                .filter(|holder| others.iter().any(|name| name == holder))
                 .map(str::to_owned);
             caught.is_some()
         });
