@@ -175,7 +175,7 @@ impl Book {
             && !self.accounts.contains_key(worker)
         {
             // Long enough to claim, so that whoever has the same identity finds itself there.
-            let hold = Hold::For(GRACE / 2);
+            let hold = Hold::For(GRACE * 2 / 5);
             self.note(&format!("-- {parent} forks {worker}"));
             self.open_account(worker, hold, now);
             self.trouble(worker);

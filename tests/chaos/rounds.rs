@@ -159,6 +159,7 @@ impl Round {
         }
         let slowest = self.arena.finish(2);
         self.arena.judge();
+        println!("everybody had a turn within {slowest:.1?}");
         let mut figures = figures.lock();
         figures.slowest = figures.slowest.max(slowest);
         figures.stood_still = figures.stood_still.max(self.arena.longest_pause());

@@ -6,12 +6,13 @@ use std::net::TcpStream;
 use std::process::exit;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::TryRecvError;
 use dynamodb_fifo_lock::{Error, Event, LockClient, LockGuard};
 use parking_lot::Mutex;
 use rand::seq::IndexedRandom;
+use rustix::process::getppid;
 use serde_json::Value;
 
 use crate::book::OF_PARENT;
@@ -182,9 +183,13 @@ fn hold(line: &mut Line, orders: &Orders, client: &LockClient, guard: LockGuard)
 /// A process that was forked from a holder: has a copy of its guard and its client, which
 /// must not be worth anything, and a client of its own, which has to be as good as any.
 fn be_a_child(orders: &Orders, inherited: LockClient, guard: LockGuard) -> ! {
-    // A copy of a lock in memory may be locked for ever. It is not waited for so long.
-    thread::spawn(|| {
-        thread::sleep(CHILDHOOD);
+    // A copy of a lock in memory may be locked for ever: it is not waited for so long. And
+    // who kills the parent, and so takes its connection away, is rid of its children too.
+    let (born, parent) = (Instant::now(), getppid());
+    thread::spawn(move || {
+        while born.elapsed() < CHILDHOOD && getppid() == parent {
+            thread::sleep(PACE);
+        }
         std::process::abort()
     });
     // Parents have a number for each of their children, and know it; they do not.
