@@ -216,7 +216,9 @@ impl<'a> Acquire<'a> {
         // Nobody can claim a share in somebody else's name.
         let holder = (self.mode == Mode::Exclusive).then_some(holder);
         Queued {
-            seat: self.lobby.enter(self.lock, ticket, holder),
+            seat: self
+                .lobby
+                .enter(self.lock, ticket, holder, Arc::clone(&presence)),
             presence,
         }
     }
@@ -230,6 +232,8 @@ impl<'a> Acquire<'a> {
 
     fn send(&mut self, step: &Step) -> Answer {
         self.unanswered = true;
+        let limit = self.core.settings.request_timeout;
+        self.goes_on_by(self.core.machine.now().plus(limit));
         let leaving = self.waiter.is_leaving();
         match self.ask(step) {
             Ok(answer) => {
@@ -275,15 +279,18 @@ impl<'a> Acquire<'a> {
     /// Sleeps. Only the first of this client's waiters polls, and it does not poll
     /// either while the holder right before it is of this client: they are woken.
     fn pause(&mut self, mut until: Moment) -> Answer {
+        let around = self.looks_around_at();
         loop {
             let rest = match &self.queued {
                 Some(queued) => queued.seat.park(),
                 None => Rest::Poll,
             };
+            let behind = matches!(rest, Rest::BehindFirst);
             let (wake, lost) = match rest {
                 Rest::Poll => (until, never()),
-                Rest::UntilNudged => (self.looks_around_at(), never()),
-                Rest::BehindHolder(lost) => (self.looks_around_at(), lost),
+                Rest::UntilNudged => (around, never()),
+                Rest::BehindFirst => (around.min(self.looks_forward_at()), never()),
+                Rest::BehindHolder(lost) => (around, lost),
             };
             let mut woken = self.sleep(wake, &lost);
             if let Woken::Cancelled(by) = woken {
@@ -293,18 +300,17 @@ impl<'a> Acquire<'a> {
                 // If the holder before us is claiming the lock for us, we cannot go
                 // anywhere before we know how that went.
                 let limit = self.core.settings.request_timeout * 3;
+                self.goes_on_by(self.core.machine.now().plus(limit));
                 let told = match woken {
                     Woken::Nudged(nudge) => Some(nudge),
                     _ => None,
                 };
-                let machine = &*self.core.machine;
-                woken = queued
-                    .seat
-                    .wake(told, machine, limit)
-                    .map_or(woken, Woken::Nudged);
+                woken = queued.seat.wake(told, limit).map_or(woken, Woken::Nudged);
             }
             match woken {
                 Woken::Nudged(Nudge::First) => until = self.core.machine.now(),
+                // Only to see whether it is still not the first. That costs no request.
+                Woken::Time if behind && self.core.machine.now() < around => {}
                 Woken::Nudged(Nudge::HandedOver(sent)) => return Answer::HandedOver(sent),
                 Woken::Nudged(Nudge::Look) | Woken::HolderGone => return Answer::Nudged,
                 Woken::Cancelled(_) | Woken::Time => return Answer::Ready,
@@ -320,7 +326,21 @@ impl<'a> Acquire<'a> {
         self.waiter.gives_up_at().map_or(soon, |end| soon.min(end))
     }
 
+    /// When a waiter behind the first of its client sees whether that one is stuck.
+    fn looks_forward_at(&self) -> Moment {
+        let now = self.core.machine.now();
+        now.plus(self.core.settings.presence / 3)
+    }
+
+    /// The row of a waiter that is late is not renewed for ever.
+    fn goes_on_by(&self, by: Moment) {
+        if let Some(queued) = &self.queued {
+            queued.presence.expect(by);
+        }
+    }
+
     fn sleep(&self, wake: Moment, lost: &Receiver<Never>) -> Woken {
+        self.goes_on_by(wake);
         let none = never();
         let mut nudges = match &self.queued {
             Some(queued) => queued.seat.nudges(),

@@ -97,7 +97,9 @@ impl LockClientBuilder {
     /// For how long a waiter's sign of life in the queue counts: 6 s to 1 h. A
     /// waiter shows the first one after 3 s, and then one every third of this. So
     /// the dead delay the living by no more than this, however many they are; and a
-    /// waiter that cannot reach the table keeps its place for about as long.
+    /// waiter that cannot reach the table keeps its place for about as long. So does one
+    /// whose thread is stuck, in an observer for one, from when it last meant to go on: it
+    /// is passed over when it is late by this and a third of it.
     /// Defaults to 20 s.
     pub fn presence(mut self, presence: Duration) -> Self {
         self.wishes.presence = Some(presence);

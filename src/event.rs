@@ -163,7 +163,10 @@ impl Event<'_> {
 /// An observer is called on the thread where the event happens: a caller's
 /// thread, or one of the threads that carry renewals, but never the heartbeat
 /// thread itself, and never with a lock of this crate held. It may be called
-/// from several threads at once.
+/// from several threads at once. One that blocks holds that thread up: a waiter
+/// that it keeps from its turn for longer than the client's
+/// [`presence`](crate::LockClientBuilder::presence) loses its place, and a holder that it
+/// keeps from its guard holds on.
 ///
 /// ```
 /// use dynamodb_fifo_lock::{Event, LockClient, MemoryStore};

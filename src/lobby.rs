@@ -12,7 +12,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
 use crate::lease::Never;
-use crate::machine::{Machine, has_news};
+use crate::machine::{SharedMachine, has_news};
+use crate::presence::Presence;
 use crate::protocol::Moment;
 use crate::record::Holder;
 use crate::types::{LockName, Ticket};
@@ -28,8 +29,8 @@ pub(crate) enum Nudge {
     HandedOver(Moment),
 }
 
-#[derive(Default)]
 pub(crate) struct Lobby {
+    machine: SharedMachine,
     locks: Mutex<HashMap<LockName, Local>>,
 }
 
@@ -50,6 +51,29 @@ struct Member {
     parked: bool,
     /// Somebody is claiming the lock in its name.
     reserved: bool,
+    /// What says whether it goes on as it means to.
+    presence: Arc<Presence>,
+    /// Another one found it stuck, and polls in its place.
+    stuck: bool,
+}
+
+impl Member {
+    /// What tells it something. If it sleeps, it is expected to wake up at `now`.
+    fn bell(&self, now: Moment) -> Sender<Nudge> {
+        if self.parked {
+            self.presence.expect(now);
+        }
+        self.nudge.clone()
+    }
+}
+
+impl Local {
+    /// The first of those who are not stuck, as far as anybody knows.
+    fn first(&self) -> Option<(Ticket, &Member)> {
+        let mut waiting = self.waiting.iter();
+        let (ticket, member) = waiting.find(|(_, member)| !member.stuck)?;
+        Some((*ticket, member))
+    }
 }
 
 /// How a waiter may sleep.
@@ -58,12 +82,21 @@ pub(crate) enum Rest {
     Poll,
     /// Until it is nudged: somebody of the same client comes first.
     UntilNudged,
+    /// The same, as the very next. It looks now and then whether the first is stuck.
+    BehindFirst,
     /// Until it is nudged, or this channel closes: the holder right before it is of
     /// the same client.
     BehindHolder(Receiver<Never>),
 }
 
 impl Lobby {
+    pub(crate) fn new(machine: SharedMachine) -> Self {
+        Self {
+            machine,
+            locks: Mutex::default(),
+        }
+    }
+
     /// Takes a seat for a waiter that drew `ticket` and would hold as `holder`, or that
     /// has to go and see for itself.
     pub(crate) fn enter(
@@ -71,6 +104,7 @@ impl Lobby {
         lock: &LockName,
         ticket: Ticket,
         holder: Option<Holder>,
+        presence: Arc<Presence>,
     ) -> Seat {
         let (nudge, nudges) = unbounded();
         let member = Member {
@@ -78,6 +112,8 @@ impl Lobby {
             nudge,
             parked: false,
             reserved: false,
+            presence,
+            stuck: false,
         };
         let mut locks = self.locks.lock();
         let local = locks.entry(lock.clone()).or_default();
@@ -108,15 +144,26 @@ impl Lobby {
     }
 
     /// Reserves the waiter with the ticket right after `ticket`, if it is of this
-    /// client and asleep. Until the reservation ends it stays where it is.
+    /// client, asleep, and not stuck. Until the reservation ends it stays where it is.
     pub(crate) fn reserve_next(
         self: &Arc<Self>,
         lock: &LockName,
         ticket: Ticket,
     ) -> Option<Reservation> {
+        let now = self.machine.now();
         let mut locks = self.locks.lock();
         let local = locks.get_mut(lock)?;
         let member = local.waiting.get_mut(&ticket.next())?;
+        if member.presence.is_overdue(now) {
+            // Somebody else of this client has to poll for those behind it.
+            member.stuck = true;
+            let first = local.first().map(|(_, first)| first.bell(now));
+            drop(locks);
+            if let Some(first) = first {
+                let _ = first.send(Nudge::First);
+            }
+            return None;
+        }
         if !member.parked || member.reserved {
             return None;
         }
@@ -124,7 +171,9 @@ impl Lobby {
         member.reserved = true;
         Some(Reservation {
             holder,
+            lobby: Arc::clone(self),
             nudge: member.nudge.clone(),
+            presence: Arc::clone(&member.presence),
             told: false,
         })
     }
@@ -132,12 +181,11 @@ impl Lobby {
     /// Tells the first waiter of this client that it is worth a look: one who shared
     /// the lock does no longer.
     pub(crate) fn nudge_first(&self, lock: &LockName) {
+        let now = self.machine.now();
         let first = {
             let locks = self.locks.lock();
-            let first = locks
-                .get(lock)
-                .and_then(|local| local.waiting.values().next());
-            first.map(|member| member.nudge.clone())
+            let first = locks.get(lock).and_then(Local::first);
+            first.map(|(_, member)| member.bell(now))
         };
         if let Some(first) = first {
             let _ = first.send(Nudge::Look);
@@ -164,21 +212,33 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Falls asleep: from here on the lock may be claimed in this waiter's name.
+    /// Falls asleep: from here on the lock may be claimed in this waiter's name. Those
+    /// before it that are stuck, if any, cannot be relied on to poll for it.
     pub(crate) fn park(&self) -> Rest {
+        let now = self.lobby.machine.now();
         let mut locks = self.lobby.locks.lock();
         let Some(local) = locks.get_mut(&self.lock) else {
             return Rest::Poll;
         };
-        let first = local.waiting.keys().next() == Some(&self.ticket);
+        for member in local.waiting.range_mut(..self.ticket).map(|(_, it)| it) {
+            if !member.presence.is_overdue(now) {
+                break;
+            }
+            member.stuck = true;
+        }
         if let Some(member) = local.waiting.get_mut(&self.ticket) {
             member.parked = true;
+            member.stuck = false;
         }
+        let mut well = local.waiting.iter().filter(|(_, member)| !member.stuck);
+        let mut is_next = || well.next().map(|(ticket, _)| ticket) == Some(&self.ticket);
+        let (first, second) = (is_next(), is_next());
         match &local.held {
             Some((held, lost)) if held.next() == self.ticket && !has_news(lost) => {
                 Rest::BehindHolder(lost.clone())
             }
             _ if first => Rest::Poll,
+            _ if second => Rest::BehindFirst,
             _ => Rest::UntilNudged,
         }
     }
@@ -186,12 +246,8 @@ impl Seat {
     /// Wakes up, having been `told` something or nothing. If somebody is claiming
     /// the lock in this waiter's name, waits to hear how that went, for no longer
     /// than `limit`. Returns what the waiter has been told in the end.
-    pub(crate) fn wake(
-        &self,
-        told: Option<Nudge>,
-        machine: &dyn Machine,
-        limit: Duration,
-    ) -> Option<Nudge> {
+    pub(crate) fn wake(&self, told: Option<Nudge>, limit: Duration) -> Option<Nudge> {
+        let machine = &self.lobby.machine;
         let reserved = {
             let mut locks = self.lobby.locks.lock();
             let member = locks
@@ -224,22 +280,21 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        let now = self.lobby.machine.now();
         let next = {
             let mut locks = self.lobby.locks.lock();
             let Some(local) = locks.get_mut(&self.lock) else {
                 return;
             };
-            let was_first = local.waiting.keys().next() == Some(&self.ticket);
+            let first = local.first().map(|(ticket, _)| ticket);
+            let was_first = first == Some(self.ticket);
             local.waiting.remove(&self.ticket);
-            let next = local
-                .waiting
-                .values()
-                .next()
-                .map(|member| member.nudge.clone());
+            let next = local.first().filter(|_| was_first);
+            let next = next.map(|(_, member)| member.bell(now));
             if local.waiting.is_empty() && local.held.is_none() {
                 locks.remove(&self.lock);
             }
-            next.filter(|_| was_first)
+            next
         };
         if let Some(next) = next {
             let _ = next.send(Nudge::First);
@@ -251,7 +306,9 @@ impl Drop for Seat {
 /// ends, that waiter is told.
 pub(crate) struct Reservation {
     pub(crate) holder: Holder,
+    lobby: Arc<Lobby>,
     nudge: Sender<Nudge>,
+    presence: Arc<Presence>,
     told: bool,
 }
 
@@ -259,14 +316,20 @@ impl Reservation {
     /// The lock was claimed, by a write sent at `sent`.
     pub(crate) fn handed_over(mut self, sent: Moment) {
         self.told = true;
-        let _ = self.nudge.send(Nudge::HandedOver(sent));
+        self.tell(Nudge::HandedOver(sent));
+    }
+
+    /// From here on the waiter is to go on.
+    fn tell(&self, nudge: Nudge) {
+        self.presence.expect(self.lobby.machine.now());
+        let _ = self.nudge.send(nudge);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.told {
-            let _ = self.nudge.send(Nudge::Look);
+            self.tell(Nudge::Look);
         }
     }
 }

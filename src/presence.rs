@@ -9,7 +9,7 @@ use crate::protocol::{self, Moment};
 use crate::types::LockName;
 
 /// The row of a waiter, which the heartbeat writes and renews for as long as
-/// somebody holds on to this.
+/// somebody holds on to this, and the waiter goes on as it means to.
 pub(crate) struct Presence {
     lock: LockName,
     state: Mutex<protocol::Presence>,
@@ -26,6 +26,16 @@ impl Presence {
     /// Whether there is a row that counts.
     pub(crate) fn is_announced(&self, now: Moment) -> bool {
         self.state.lock().is_announced(now)
+    }
+
+    /// The waiter goes on, and means to do so again by this moment.
+    pub(crate) fn expect(&self, by: Moment) {
+        self.state.lock().expect(by);
+    }
+
+    /// Whether the waiter should have gone on long ago.
+    pub(crate) fn is_overdue(&self, now: Moment) -> bool {
+        self.state.lock().is_overdue(now)
     }
 
     /// When the row is to be written next.

@@ -31,9 +31,9 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(core: Arc<Core>, heartbeat: Heartbeat) -> Self {
         Self {
+            lobby: Arc::new(Lobby::new(Arc::clone(&core.machine))),
             core,
             heartbeat,
-            lobby: Arc::default(),
             held: Mutex::default(),
             memories: Memories::default(),
             attendance: Attendance::default(),

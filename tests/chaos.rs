@@ -1,4 +1,4 @@
-//! Real processes under fire: workers are killed, stopped and cut off while they
+//! Real processes under fire: workers are killed, stopped, forked and cut off while they
 //! contend for a lock, and a resource in this process checks what they do with it.
 //!
 //! One test for each fault, and rounds of faults at random. Over the embedded server,
@@ -14,6 +14,8 @@ mod arena;
 mod book;
 #[path = "chaos/cut_off.rs"]
 mod cut_off;
+#[path = "chaos/forks.rs"]
+mod forks;
 #[path = "chaos/gate.rs"]
 mod gate;
 #[path = "chaos/ledger.rs"]
@@ -22,6 +24,8 @@ mod ledger;
 mod rounds;
 #[path = "chaos/schedule.rs"]
 mod schedule;
+#[path = "chaos/storm.rs"]
+mod storm;
 #[path = "chaos/worker.rs"]
 mod worker;
 
@@ -204,6 +208,29 @@ fn stopped_while_waiting_it_is_told_and_joins_again() {
         arena.let_go(&holder);
         let took = arena.wait_until_it_holds(&next);
         in_time("a stopped waiter", took, ANNOUNCE_DELAY + GRACE * 2);
+        arena.resume(&sleeper);
+        arena.wait("the news", |book| {
+            book.account(&sleeper).passed_over.len() == 1
+        });
+        arena.wait_until_it_holds(&sleeper);
+        arena.finish(2);
+        arena.judge();
+    }
+}
+
+#[test]
+fn stopped_for_longer_than_its_row_counts_it_is_told_and_joins_again() {
+    for mut arena in arenas() {
+        let (holder, [sleeper, next]) = holder_and_waiters(&mut arena);
+        let ticket = arena.ledger.book().account(&sleeper).ticket.unwrap();
+        common::wait_for("the row", || {
+            !arena.table.get_row(&arena.lock, ticket).is_null()
+        });
+        arena.stop(&sleeper);
+        arena.let_go(&holder);
+        let took = arena.wait_until_it_holds(&next);
+        in_time("a stopped waiter's row", took, PRESENCE + GRACE * 2);
+        std::thread::sleep(PRESENCE.saturating_sub(took));
         arena.resume(&sleeper);
         arena.wait("the news", |book| {
             book.account(&sleeper).passed_over.len() == 1

@@ -94,6 +94,91 @@ fn a_crowd_that_comes_back_after_an_hour_is_as_fast_as_before() {
     );
 }
 
+/// How a crowd that waited behind long turns got through the short ones after them.
+struct Drain {
+    /// From the end of the last long turn to the end of the last short one.
+    took: Duration,
+    /// The longest time for which nobody held.
+    gap: Duration,
+    /// Read units that one waiter spent in a minute of the last long turn.
+    units: f64,
+}
+
+/// `waiters` clients queue behind `turns` turns of this length, and then have one turn of
+/// 20 ms each.
+fn drain(waiters: usize, turns: usize, long: Duration) -> Drain {
+    let settings = Settings::default();
+    let short = settings.hold;
+    let mut crowd = Crowd::new(settings, 3);
+    for _ in 0..turns {
+        let client = crowd.join(Duration::ZERO, false);
+        crowd.hold_for(client, long);
+        crowd.run(Duration::from_millis(30));
+    }
+    for n in 0..waiters {
+        crowd.join(Duration::from_millis(n as u64 * 10), false);
+    }
+    let limit = crowd.now() + secs(36_000);
+    assert!(crowd.run_until(limit, |crowd| crowd.granted.len() >= turns));
+    let before = crowd.count;
+    crowd.run(long);
+    let units = crowd.count.since(before).read_units / waiters as f64;
+    let all = turns + waiters;
+    assert!(crowd.run_until(limit, |crowd| crowd.granted.len() == all));
+    assert_eq!(crowd.count.passed_over, 0);
+    let released = crowd.granted[turns - 1].at + long;
+    let mut free_since = released;
+    let mut gap = Duration::ZERO;
+    for grant in &crowd.granted[turns..] {
+        gap = gap.max(grant.at - free_since);
+        free_since = grant.at + short;
+    }
+    let drain = Drain {
+        took: free_since - released,
+        gap,
+        units: units * 60.0 / long.as_secs_f64(),
+    };
+    println!(
+        "{waiters} behind {turns} turns of {long:?}: {:.1} ms a turn, nobody held for {:.0?} \
+         at most, {:.1} read units a waiter and minute",
+        drain.took.as_secs_f64() * 1e3 / waiters as f64,
+        drain.gap,
+        drain.units,
+    );
+    drain
+}
+
+/// Whoever sleeps too long because one turn was long makes all others wait.
+#[test]
+fn a_crowd_behind_a_long_turn_does_not_sleep_through_the_short_ones() {
+    // As fast as a crowd that has seen short turns only, but for one pause of the next in
+    // line.
+    let (steady, pause) = (Duration::from_millis(45), Duration::from_millis(1_100));
+    for long in [0.2, 2.0, 45.0, 600.0].map(Duration::from_secs_f64) {
+        for waiters in [10, 100, 1_000] {
+            let drain = drain(waiters, 1, long);
+            let bound = steady * waiters as u32 + pause;
+            assert!(drain.took <= bound, "{:?} of {bound:?}", drain.took);
+            assert!(drain.gap <= pause, "nobody held for {:?}", drain.gap);
+        }
+    }
+    // Nor if there were a few of them.
+    for turns in [3, 10] {
+        let drain = drain(100, turns, secs(2));
+        assert!(drain.took <= Duration::from_millis(100) * 100);
+        assert!(drain.gap <= pause, "nobody held for {:?}", drain.gap);
+    }
+}
+
+/// What the shorter sleep must not cost.
+#[test]
+fn a_crowd_behind_one_turn_of_a_minute_looks_once_a_second_at_most() {
+    for (waiters, bound) in [(10, 66.0), (100, 40.0), (1_000, 10.5)] {
+        let units = drain(waiters, 1, secs(60)).units;
+        assert!(units < bound, "{units} read units a waiter and minute");
+    }
+}
+
 /// A crowd of one, who holds the lock for `hold`; and when to stop waiting for what
 /// is expected.
 fn held_for(hold: Duration, seed: u64) -> (Crowd, usize, Duration) {

@@ -44,7 +44,8 @@ pub(super) const GLANCE: Duration = Duration::from_secs(1);
 pub(super) enum Charge {
     /// Keep it alive until it ends.
     Lease(Arc<Lease>),
-    /// Write its row, and renew it, while anybody else holds on to it.
+    /// Write its row, and renew it, while anybody else holds on to it and the waiter is
+    /// not stuck.
     Presence(Arc<Presence>),
     /// Delete its row.
     Departed(Arc<Presence>),
@@ -287,9 +288,13 @@ impl Beating {
         if treated {
             return Need::Rest(None);
         }
-        let next = presence.next();
-        if self.core.machine.now() < next {
+        let (now, next) = (self.core.machine.now(), presence.next());
+        if now < next {
             return Need::Rest(Some(next));
+        }
+        if presence.is_overdue(now) {
+            // Should it go on after all, its row is to be there soon.
+            return Need::Rest(Some(now.plus(GLANCE)));
         }
         let core = Arc::clone(&self.core);
         let patience = core.settings.claim_grace / PATIENCE;

@@ -30,6 +30,11 @@ pub struct Place {
 /// where a crowd begins to slow itself down.
 const FORESIGHT: f64 = 0.6;
 
+/// What is believed about how long a turn takes begins here, and rises from here at
+/// least. Unknown is not long: a sleep that was too short costs a look, and one that was
+/// too long keeps everybody waiting.
+const SHORTEST_TURN: Duration = Duration::from_millis(20);
+
 impl Pace {
     /// The pause of a waiter at `place`.
     ///
@@ -51,6 +56,26 @@ impl Pace {
         // Up to a fifth shorter, so that waiters who started together drift apart.
         spread(pause.max(self.shortest), dice)
     }
+}
+
+/// How long a turn took lately, if `turns` of them ended since the first answer that
+/// showed the first of them, which is `since_turn` ago, and all but that one began after
+/// the last answer, `since_look` ago.
+///
+/// The shorter reading of the two is taken: one long turn says nothing about those that
+/// came after it.
+pub(super) fn per_turn(turns: u32, since_turn: Duration, since_look: Duration) -> Duration {
+    match turns.checked_sub(1) {
+        Some(later @ 1..) => (since_look / later).min(since_turn / turns),
+        _ => since_turn,
+    }
+}
+
+/// What is believed about how long a turn takes once the `latest` is known: falls at once,
+/// and rises slowly, from [`SHORTEST_TURN`] at least.
+pub(super) fn learn(before: Option<Duration>, latest: Duration) -> Duration {
+    let before = before.unwrap_or_default();
+    latest.min((before + before / 4).max(SHORTEST_TURN))
 }
 
 /// The pause after the `failures`th failure in a row: 50 ms, doubling up to 2 s,
@@ -110,6 +135,28 @@ mod tests {
             let pause = PACE.pause(place(1_000, 60_000, Some(900)), dice);
             assert!(pause <= ms(8_000) && pause >= ms(6_400), "{pause:?}");
         }
+    }
+
+    #[test]
+    fn one_long_turn_is_no_proof_that_all_are_long() {
+        assert_eq!(learn(None, ms(45_000)), ms(20));
+        // Even if it is the only one that ended, as far as anybody looked.
+        assert_eq!(per_turn(1, ms(45_000), ms(1_000)), ms(45_000));
+        assert_eq!(per_turn(6, ms(45_000), ms(1_000)), ms(200));
+    }
+
+    #[test]
+    fn what_is_believed_about_turns_falls_at_once_and_rises_slowly() {
+        let mut believed = learn(Some(ms(2_000)), ms(30));
+        assert_eq!(believed, ms(30));
+        let mut turns = 0;
+        while believed < ms(2_000) {
+            believed = learn(Some(believed), ms(2_000));
+            turns += 1;
+        }
+        assert_eq!(turns, 19);
+        // A queue that jumped does not make it stay at nothing.
+        assert_eq!(learn(Some(Duration::ZERO), ms(2_000)), ms(20));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Presence {
     next: Moment,
     /// Until when the row that is there counts.
     good_until: Option<Moment>,
+    /// By when the waiter meant to go on, as it last said.
+    expected: Moment,
     failures: u32,
 }
 
@@ -45,6 +47,7 @@ impl Presence {
             life,
             next: drawn.plus(ANNOUNCE_DELAY),
             good_until: None,
+            expected: drawn,
             failures: 0,
         }
     }
@@ -65,6 +68,22 @@ impl Presence {
     #[must_use]
     pub fn next(&self) -> Moment {
         self.next
+    }
+
+    /// The waiter goes on, and means to do so again by this moment: when it wakes up, or
+    /// when the request that it sends has an answer or has failed.
+    pub fn expect(&mut self, by: Moment) {
+        self.expected = by;
+    }
+
+    /// Whether the waiter is stuck, by all that is known: it is late by more than a third
+    /// of the life of its row. The row is not renewed then, for the others would wait for
+    /// a waiter that will not take its turn as long as its process lives. Since a row is
+    /// renewed every third of its life, that of a waiter counts until it is late by a whole
+    /// life, and for a third longer at most.
+    #[must_use]
+    pub fn is_overdue(&self, now: Moment) -> bool {
+        now > self.expected.plus(self.life / 3)
     }
 
     /// Whether there is a row that counts.
@@ -154,5 +173,28 @@ mod tests {
         assert!(!presence.is_announced(now(18_000).moment));
         presence.failed(now(8_000));
         assert_eq!(presence.next(), now(8_050).moment);
+    }
+
+    #[test]
+    fn a_waiter_is_overdue_a_third_of_its_rows_life_after_it_meant_to_go_on() {
+        let life = Duration::from_secs(15);
+        let (id, drawn) = (HolderId::new("a"), now(1_000));
+        let mut presence = Presence::new(
+            Ticket::new(7),
+            id,
+            "a".into(),
+            life,
+            drawn.moment,
+            drawn.wall_ms,
+        );
+        // It has not gone on since it drew its ticket.
+        assert!(!presence.is_overdue(now(6_000).moment));
+        assert!(presence.is_overdue(now(6_001).moment));
+        presence.expect(now(30_000).moment);
+        assert!(!presence.is_overdue(now(35_000).moment));
+        assert!(presence.is_overdue(now(35_001).moment));
+        // Whatever became of its row meanwhile.
+        presence.announced(now(34_000).moment);
+        assert!(presence.is_overdue(now(35_001).moment));
     }
 }

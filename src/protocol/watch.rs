@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::ANNOUNCE_DELAY;
 use super::issued::Issued;
+use super::pace::{learn, per_turn};
 use crate::clock::Moment;
 use crate::record::{LockRecord, Sharer};
 use crate::types::{HolderId, Ticket};
@@ -63,10 +64,6 @@ fn is_silent(last_sign_ms: u64, patience: Duration, wall_ms: u64, allowance: Dur
     silent_for > observed_lease(patience).saturating_add(allowance)
 }
 
-/// What is believed about how long a turn takes rises from here at least, so that it
-/// recovers from a queue that jumped.
-const SHORTEST_TURN: Duration = Duration::from_millis(20);
-
 /// One observer's view of a lock over time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Watch {
@@ -91,6 +88,8 @@ struct Seen {
     /// An earlier attempt saw it, a while ago: the lock may have been idle since, and how
     /// long its turn took is not known.
     recalled: bool,
+    /// When the last answer had arrived.
+    last_look: Moment,
 }
 
 /// A record that has stood still for too long.
@@ -182,6 +181,7 @@ impl Watch {
                     still_since: now,
                     turn_since: now,
                     recalled: false,
+                    last_look: now,
                 });
                 return;
             }
@@ -189,13 +189,9 @@ impl Watch {
         if record.served != seen.record.served {
             let turns = record.served.get().saturating_sub(seen.record.served.get());
             if let (Ok(turns @ 1..), false) = (u32::try_from(turns), seen.recalled) {
-                let latest = now.since(seen.turn_since) / turns;
-                // Slow to rise: one turn that nobody took for a while must not let
-                // everybody sleep for longer, and so miss their turns as well.
-                self.turn_time = Some(match self.turn_time {
-                    Some(before) => latest.min((before + before / 4).max(SHORTEST_TURN)),
-                    None => latest,
-                });
+                let since_look = now.since(seen.last_look);
+                let latest = per_turn(turns, now.since(seen.turn_since), since_look);
+                self.turn_time = Some(learn(self.turn_time, latest));
             }
             seen.turn_since = now;
             seen.still_since = now;
@@ -205,6 +201,7 @@ impl Watch {
         {
             seen.still_since = now;
         }
+        seen.last_look = now;
         seen.record = record.clone();
     }
 
@@ -433,11 +430,19 @@ mod tests {
 
     #[test]
     fn turn_time_is_learnt_from_how_far_the_queue_moved() {
-        let mut watch = Watch::default();
+        let mut watch = Watch::new(Some(Duration::from_millis(300)));
         watch.observe(&record(7, 1, true), at(0));
-        assert_eq!(watch.turn_time(), None);
         watch.observe(&record(11, 9, true), at(400));
         assert_eq!(watch.turn_time(), Some(Duration::from_millis(100)));
         assert_eq!(watch.ahead_of(Ticket::new(15)), Some(3));
+    }
+
+    #[test]
+    fn a_long_turn_says_nothing_about_those_that_ended_since_the_last_look() {
+        let mut watch = Watch::new(Some(Duration::from_secs(1)));
+        watch.observe(&record(7, 1, true), at(0));
+        watch.observe(&record(7, 2, true), at(60_000));
+        watch.observe(&record(12, 9, true), at(60_200));
+        assert_eq!(watch.turn_time(), Some(Duration::from_millis(50)));
     }
 }

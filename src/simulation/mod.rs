@@ -22,7 +22,7 @@ use rand::{Rng, SeedableRng};
 
 use self::network::{Faults, Met, Network, Sabotage, Server};
 use self::scheduler::{OUTSIDE, Scheduler, VirtualMachine};
-use self::world::{Habit, Kind, Verb, World};
+use self::world::{Habit, Kind, Verb, Worker, World};
 use crate::client::LockClient;
 use crate::error::Error;
 use crate::event::Event;
@@ -51,6 +51,7 @@ struct Run {
     crashes: u64,
     closed: u64,
     stops: u64,
+    stuck: u64,
     lost: u64,
     passed_over: u64,
 }
@@ -91,6 +92,7 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
         crashes: AtomicU64::new(0),
         closed: AtomicU64::new(0),
         stops: AtomicU64::new(0),
+        stuck: AtomicU64::new(0),
         lost: AtomicU64::new(0),
         passed_over: AtomicU64::new(0),
     });
@@ -106,7 +108,10 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
         };
         let client = start(&world, process, lease, delay);
         for _ in 0..dice.random_range(1..=2) {
-            world.working.lock().push(process);
+            world.working.lock().push(Worker {
+                process,
+                ..Worker::default()
+            });
             let (world, client) = (Arc::clone(&world), client.clone());
             let seed = dice.random();
             let work = move || work(&world, &client, process, (lease, delay), seed);
@@ -139,6 +144,7 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
         crashes: world.crashes.load(Ordering::SeqCst),
         closed: world.closed.load(Ordering::SeqCst),
         stops: world.stops.load(Ordering::SeqCst),
+        stuck: world.stuck.load(Ordering::SeqCst),
         lost: world.lost.load(Ordering::SeqCst),
         passed_over: world.passed_over.load(Ordering::SeqCst),
     }
@@ -201,6 +207,7 @@ fn work(
     let mut dice = StdRng::seed_from_u64(seed);
     let scheduler = &world.scheduler;
     let habit = Habit::draw(&mut dice);
+    world.runs(process);
     let mut left = dice.random_range(1..=3);
     while left > 0 && !scheduler.is_over() {
         let client = match habit {
@@ -237,8 +244,10 @@ fn work(
         };
         match result {
             Ok(Some(guard)) => {
+                world.holds(true);
                 world.granted(&guard);
                 hold(world, &guard, lease, &mut dice);
+                world.holds(false);
                 let given = Arc::clone(guard.lease());
                 match dice.random_range(0..3) {
                     0 => drop(guard),
@@ -257,7 +266,7 @@ fn work(
             Err(error) => scheduler.fail(|| format!("{process}: {error}")),
         }
     }
-    world.done(process);
+    world.done();
 }
 
 fn hold(world: &World, guard: &LockGuard, lease: Duration, dice: &mut StdRng) {
@@ -273,7 +282,7 @@ fn hold(world: &World, guard: &LockGuard, lease: Duration, dice: &mut StdRng) {
     }
 }
 
-/// Kills and stops processes, closes their clients, and ceases. Processes are
+/// Kills and stops processes, sticks single threads, closes clients, and ceases. Processes are
 /// numbered from one.
 fn trouble(world: &Arc<World>, clients: &[LockClient], seed: u64) {
     let mut dice = StdRng::seed_from_u64(seed);
@@ -284,7 +293,7 @@ fn trouble(world: &Arc<World>, clients: &[LockClient], seed: u64) {
     while scheduler.now() < calm && !scheduler.is_over() {
         scheduler.sleep(Duration::from_millis(dice.random_range(200..10_000)));
         let process = dice.random_range(1..=clients.len());
-        match dice.random_range(0..8) {
+        match dice.random_range(0..10) {
             0 | 4 if survivors > 1 && !scheduler.is_dead(process) => {
                 survivors -= 1;
                 world.count(&world.crashes);
@@ -306,6 +315,9 @@ fn trouble(world: &Arc<World>, clients: &[LockClient], seed: u64) {
                 let span = Duration::from_millis(dice.random_range(10..12_000));
                 scheduler.note(|| format!("{process} stops for {span:?}"));
                 scheduler.stop(process, span);
+            }
+            8 | 9 if !world.faultless && !scheduler.is_dead(process) => {
+                world.stick(process, &mut dice);
             }
             _ => {}
         }
@@ -365,6 +377,7 @@ fn every_seed_keeps_the_promises() {
                     total.crashes += run.crashes;
                     total.closed += run.closed;
                     total.stops += run.stops;
+                    total.stuck += run.stuck;
                     total.lost += run.lost;
                     total.passed_over += run.passed_over;
                 }
@@ -375,7 +388,7 @@ fn every_seed_keeps_the_promises() {
     println!("{seeds} seeds in {:?}: {total:#?}", began.elapsed());
     assert_eq!(total.failure, None);
     assert!(total.lost > 0 && total.crashes > 0 && total.stops > 0 && total.met.late > 0);
-    assert!(total.shares > 0 && total.evicted > 0);
+    assert!(total.shares > 0 && total.evicted > 0 && total.stuck > 0);
 }
 
 #[test]

@@ -54,6 +54,8 @@ struct Thread {
     process: usize,
     baton: Arc<Baton>,
     status: Status,
+    /// Until when it does not run, although its process does.
+    stuck_until: Duration,
 }
 
 /// Whoever has it runs.
@@ -136,6 +138,27 @@ impl Scheduler {
         state.processes[process].stopped_until = state.now + span;
     }
 
+    /// This thread alone does not run for this long.
+    pub(super) fn stick(&self, thread: usize, span: Duration) {
+        let mut state = self.state.lock();
+        state.threads[thread].stuck_until = state.now.saturating_add(span);
+    }
+
+    /// The thread that asks.
+    pub(super) fn this_thread(&self) -> Option<usize> {
+        ME.with_borrow(|me| me.as_ref().map(|(id, _)| *id))
+    }
+
+    /// The threads of a process that have not ended.
+    pub(super) fn threads_of(&self, process: usize) -> Vec<usize> {
+        let state = self.state.lock();
+        let threads = state.threads.iter().enumerate();
+        threads
+            .filter(|(_, it)| it.process == process && !matches!(it.status, Status::Ended))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
     pub(super) fn draw<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
         draw(&mut self.state.lock().dice)
     }
@@ -215,6 +238,7 @@ impl Scheduler {
             process,
             baton: Arc::clone(&baton),
             status: Status::Ready,
+            stuck_until: Duration::ZERO,
         });
         let scheduler = Arc::clone(self);
         let handle = thread::Builder::new().spawn(move || {
@@ -313,7 +337,7 @@ impl State {
     fn can_run(&self, id: usize) -> bool {
         let thread = &self.threads[id];
         let process = &self.processes[thread.process];
-        if process.dead || process.stopped_until > self.now {
+        if process.dead || process.stopped_until.max(thread.stuck_until) > self.now {
             return false;
         }
         match &thread.status {
@@ -334,10 +358,12 @@ impl State {
                 if process.dead {
                     return None;
                 }
-                let stopped = process.stopped_until > self.now;
+                let stands_until = process.stopped_until.max(thread.stuck_until);
+                let stands = stands_until > self.now;
                 match &thread.status {
-                    Status::Ready if stopped => Some(process.stopped_until),
-                    Status::Waiting { .. } if stopped => Some(process.stopped_until),
+                    // For ever.
+                    _ if stands_until == Duration::MAX => None,
+                    Status::Ready | Status::Waiting { .. } if stands => Some(stands_until),
                     Status::Waiting { wake, .. } => Some(*wake),
                     _ => None,
                 }

@@ -26,8 +26,8 @@ pub(super) struct World {
     pub(super) leases: Mutex<Vec<Arc<Lease>>>,
     pub(super) tokens: Mutex<Tokens>,
     pub(super) kind: Kind,
-    /// How many workers have neither finished nor died.
-    pub(super) working: Mutex<Vec<usize>>,
+    /// The workers that have neither finished nor died, and will run.
+    pub(super) working: Mutex<Vec<Worker>>,
     pub(super) faultless: bool,
     pub(super) grants: AtomicU64,
     pub(super) shares: AtomicU64,
@@ -35,8 +35,19 @@ pub(super) struct World {
     pub(super) crashes: AtomicU64,
     pub(super) closed: AtomicU64,
     pub(super) stops: AtomicU64,
+    pub(super) stuck: AtomicU64,
     pub(super) lost: AtomicU64,
     pub(super) passed_over: AtomicU64,
+}
+
+/// One thread of one process that uses the lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Worker {
+    pub(super) process: usize,
+    /// Once it runs.
+    pub(super) thread: Option<usize>,
+    /// Whether it has a guard.
+    pub(super) holds: bool,
 }
 
 /// The highest tokens that were granted.
@@ -210,19 +221,67 @@ impl World {
         }
     }
 
-    pub(super) fn done(&self, process: usize) {
+    /// Notes of a worker of this process that it runs, in this thread.
+    pub(super) fn runs(&self, process: usize) {
+        let thread = self.scheduler.this_thread();
         let mut working = self.working.lock();
-        if let Some(at) = working.iter().position(|worker| *worker == process) {
-            working.remove(at);
-        }
-        if working.is_empty() {
-            self.scheduler.finish();
+        let mut workers = working.iter_mut();
+        if let Some(worker) = workers.find(|it| it.process == process && it.thread.is_none()) {
+            worker.thread = thread;
         }
     }
 
-    pub(super) fn died(&self, process: usize) {
+    /// Notes of the worker in this thread whether it has a guard.
+    pub(super) fn holds(&self, holds: bool) {
+        let thread = self.scheduler.this_thread();
         let mut working = self.working.lock();
-        working.retain(|worker| *worker != process);
+        if let Some(worker) = working.iter_mut().find(|worker| worker.thread == thread) {
+            worker.holds = holds;
+        }
+    }
+
+    /// Sticks one thread of a process, which goes on without it: for a while, or for ever
+    /// if that need not keep others from the lock for ever.
+    pub(super) fn stick(&self, process: usize, dice: &mut StdRng) {
+        let threads = self.scheduler.threads_of(process);
+        if threads.is_empty() {
+            return;
+        }
+        let thread = threads[dice.random_range(0..threads.len())];
+        let worker = {
+            let working = self.working.lock();
+            let mut workers = working.iter();
+            workers
+                .find(|worker| worker.thread == Some(thread))
+                .copied()
+        };
+        let holds = worker.is_some_and(|worker| worker.holds);
+        let span = match dice.random_range(0..3) {
+            0 if !holds => Duration::MAX,
+            _ => Duration::from_millis(dice.random_range(10..60_000)),
+        };
+        self.count(&self.stuck);
+        self.scheduler
+            .note(|| format!("{process}: thread {thread} is stuck for {span:?}"));
+        self.scheduler.stick(thread, span);
+        if span == Duration::MAX {
+            self.leave(|worker| worker.thread == Some(thread));
+        }
+    }
+
+    /// The worker in this thread has finished.
+    pub(super) fn done(&self) {
+        let thread = self.scheduler.this_thread();
+        self.leave(|worker| worker.thread == thread);
+    }
+
+    pub(super) fn died(&self, process: usize) {
+        self.leave(|worker| worker.process == process);
+    }
+
+    fn leave(&self, who: impl Fn(&Worker) -> bool) {
+        let mut working = self.working.lock();
+        working.retain(|worker| !who(worker));
         if working.is_empty() {
             self.scheduler.finish();
         }

@@ -43,6 +43,9 @@ pub(crate) struct Arena {
     pub(crate) ledger: Ledger,
     pub(crate) tally: Tally,
     pub(crate) workers: Vec<Worker>,
+    /// How long workers wait for the lock, each time one of these, in milliseconds; 0 is
+    /// not at all. Without any, as long as it takes.
+    pub(crate) patience_ms: Vec<u64>,
     pulse: Pulse,
     seed: u64,
     started: usize,
@@ -58,6 +61,7 @@ impl Arena {
             ledger: Ledger::open(),
             tally: tally.clone(),
             workers: Vec::new(),
+            patience_ms: Vec::new(),
             pulse: Pulse::begin(),
             seed,
             started: 0,
@@ -97,6 +101,7 @@ impl Arena {
             "lock": self.lock,
             "lease_ms": self.lease.as_millis() as u64,
             "request_ms": self.request_timeout.as_millis() as u64,
+            "patience_ms": self.patience_ms,
         });
         self.ledger
             .tell(|book| book.open_account(&name, hold, Instant::now()));

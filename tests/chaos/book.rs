@@ -8,8 +8,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::arena::GRACE;
+
 /// So many of the last words are kept, for whoever has to find out what went wrong.
 const LOGGED: usize = 80;
+
+/// Between the name of a worker and the number of a process that it has forked.
+pub(crate) const OF_PARENT: char = '+';
 
 /// For how long a holder is to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub(crate) struct Grant {
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) hold: Hold,
+    /// Of how many processes it is to become the parent, when it next holds.
+    pub(crate) forks: usize,
     /// Whether it is to stop after its next turn.
     pub(crate) finish: bool,
     pub(crate) finished: bool,
@@ -56,6 +63,8 @@ pub(crate) struct Account {
     pub(crate) turns: usize,
     pub(crate) passed_over: Vec<u64>,
     pub(crate) failures: Vec<String>,
+    /// Waits that it gave up, because it was not to wait for longer, or not at all.
+    pub(crate) gave_up: usize,
     asked: Instant,
     spoken_to: Instant,
     /// So many things are wrong with it or its connection.
@@ -85,6 +94,10 @@ pub(crate) struct Book {
     /// Nobody is to begin another turn.
     pub(crate) rest: bool,
     pub(crate) closed: bool,
+    /// When the lock was last used, or first asked for.
+    used: Option<Instant>,
+    /// The longest time for which it was not used.
+    unused: Duration,
     began: Instant,
     log: VecDeque<String>,
 }
@@ -96,20 +109,23 @@ pub(crate) enum Reply {
     More,
     Enough,
     Stale,
+    /// More, and it is to fork.
+    Fork(usize),
     /// It may ask for the lock again.
     Again,
     Bye,
 }
 
 impl Reply {
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> String {
         match self {
-            Self::Nothing => "",
-            Self::More => "more",
-            Self::Enough => "enough",
-            Self::Stale => "stale",
-            Self::Again => "again",
-            Self::Bye => "bye",
+            Self::Nothing => "".into(),
+            Self::More => "more".into(),
+            Self::Enough => "enough".into(),
+            Self::Stale => "stale".into(),
+            Self::Fork(children) => format!("fork {children}"),
+            Self::Again => "again".into(),
+            Self::Bye => "bye".into(),
         }
     }
 }
@@ -123,6 +139,8 @@ impl Book {
             unfair: Vec::new(),
             rest: false,
             closed: false,
+            used: None,
+            unused: Duration::ZERO,
             began: now,
             log: VecDeque::new(),
         }
@@ -131,6 +149,7 @@ impl Book {
     pub(crate) fn open_account(&mut self, worker: &str, hold: Hold, now: Instant) {
         let account = Account {
             hold,
+            forks: 0,
             finish: false,
             finished: false,
             dead: false,
@@ -140,12 +159,41 @@ impl Book {
             turns: 0,
             passed_over: Vec::new(),
             failures: Vec::new(),
+            gave_up: 0,
             asked: now,
             spoken_to: now,
             troubles: 0,
             troubled: None,
         };
         self.accounts.insert(worker.into(), account);
+    }
+
+    /// A process that a worker has forked introduces itself. Whatever goes wrong with the
+    /// connection of its parent does so with its own.
+    pub(crate) fn adopt(&mut self, worker: &str, now: Instant) {
+        if let Some((parent, _)) = worker.split_once(OF_PARENT)
+            && !self.accounts.contains_key(worker)
+        {
+            // Long enough to claim, so that whoever has the same identity finds itself there.
+            let hold = Hold::For(GRACE * 2 / 5);
+            self.note(&format!("-- {parent} forks {worker}"));
+            self.open_account(worker, hold, now);
+            self.trouble(worker);
+        }
+    }
+
+    /// The processes that workers have forked.
+    pub(crate) fn forked(&self) -> impl Iterator<Item = &Account> {
+        let all = self.accounts.iter();
+        all.filter(|(name, _)| name.contains(OF_PARENT))
+            .map(|(_, account)| account)
+    }
+
+    /// The longest time up to now for which nobody used the lock, although it was asked
+    /// for: as long as somebody always does.
+    pub(crate) fn unused_for(&self, now: Instant) -> Duration {
+        let since = self.used.map_or(Duration::ZERO, |used| now - used);
+        self.unused.max(since)
     }
 
     pub(crate) fn account(&self, worker: &str) -> &Account {
@@ -205,7 +253,22 @@ impl Book {
                 account.asked = now;
                 account.resting = false;
                 account.ticket = None;
+                self.used.get_or_insert(now);
                 Reply::Nothing
+            }
+            "inherits" => {
+                // The memory of a process is copied, its hold is not.
+                if more == "held" {
+                    self.violations.push(format!(
+                        "{worker} was forked from a holder, and says that it holds with its \
+                         token {number}"
+                    ));
+                }
+                Reply::Nothing
+            }
+            "gave" => {
+                self.account_mut(worker).gave_up += 1;
+                self.next(worker)
             }
             "joined" => {
                 self.account_mut(worker).ticket = Some(number);
@@ -272,11 +335,17 @@ impl Book {
             Hold::For(time) => now.duration_since(grant.first) >= time,
             Hold::UntilTold => false,
         };
+        self.unused = self.unused_for(now);
+        self.used = Some(now);
         let over = enough || finish;
         let account = self.account_mut(worker);
         account.ticket = None;
         account.holds = (!over && !account.dead).then_some(token);
-        if over { Reply::Enough } else { Reply::More }
+        match std::mem::take(&mut account.forks) {
+            _ if over => Reply::Enough,
+            0 => Reply::More,
+            children => Reply::Fork(children),
+        }
     }
 
     fn granted(&mut self, worker: &str, token: u64, now: Instant) -> usize {

@@ -91,6 +91,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> Option<()> {
     let mut lines = BufReader::new(stream).lines();
     let hello = lines.next()?.ok()?;
     let worker = hello.strip_prefix("hello ")?;
+    shared.book.lock().adopt(worker, Instant::now());
     for line in lines {
         let line = line.ok()?;
         let mut book = shared.book.lock();

@@ -17,7 +17,7 @@ use crate::common::{Table, ask, tables};
 use crate::gate::{Mood, Tally};
 use crate::schedule::{Fault, Moment, Schedule};
 
-const SECONDS: u64 = 40;
+pub(crate) const SECONDS: u64 = 40;
 
 /// So many rounds are played at once.
 const LANES: usize = 3;
@@ -42,7 +42,6 @@ struct Figures {
 
 #[test]
 fn random_rounds() {
-    let setting = |name| std::env::var(name).ok()?.parse::<u64>().ok();
     let seconds = setting("FIFOLOCK_CHAOS_SECONDS").unwrap_or(SECONDS);
     let first = setting("FIFOLOCK_CHAOS_SEED").unwrap_or_else(|| rand::random_range(0..1 << 48));
     say(&format!("chaos: FIFOLOCK_CHAOS_SEED={first}"));
@@ -111,8 +110,12 @@ impl Figures {
     }
 }
 
+pub(crate) fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 /// Past the capture of the test harness.
-fn say(words: &str) {
+pub(crate) fn say(words: &str) {
     let _ = writeln!(std::io::stderr(), "{words}");
 }
 
@@ -156,6 +159,7 @@ impl Round {
         }
         let slowest = self.arena.finish(2);
         self.arena.judge();
+        println!("everybody had a turn within {slowest:.1?}");
         let mut figures = figures.lock();
         figures.slowest = figures.slowest.max(slowest);
         figures.stood_still = figures.stood_still.max(self.arena.longest_pause());
@@ -198,10 +202,12 @@ impl Round {
         };
         all_hold(LONG, &spared);
         let mut caught = None;
+        // Forked processes are let alone.
+        let others: Vec<_> = self.names().filter(|name| *name != spared).collect();
         ledger.wait(SOON, |book| {
             caught = book
                 .holder()
-                .filter(|holder| *holder != spared)
+                .filter(|holder| others.iter().any(|name| name == holder))
                 .map(str::to_owned);
             caught.is_some()
         });
@@ -243,7 +249,7 @@ impl Round {
                     false => "killed",
                 }
             }
-            Fault::Stop | Fault::StopHolder => {
+            Fault::Stop | Fault::StopHolder | Fault::StopForLong => {
                 arena.stop(&victim);
                 "stopped"
             }
@@ -267,6 +273,12 @@ impl Round {
                     arena.worker(name).gate.go_away();
                 }
                 "server away"
+            }
+            Fault::Fork => {
+                arena
+                    .ledger
+                    .tell(|book| book.account_mut(&victim).forks = 2);
+                "forked"
             }
             Fault::DeleteRow => {
                 if !self.delete_row() {
@@ -298,7 +310,7 @@ impl Round {
                     let index = self.arena.index(&name);
                     self.arena.replace(index, hold);
                 }
-                Fault::Stop => self.arena.resume(&name),
+                Fault::Stop | Fault::StopForLong => self.arena.resume(&name),
                 Fault::StopHolder => {
                     // It sleeps until somebody else has its lock, if that is soon.
                     self.arena.ledger.wait(SOON, |book| {
@@ -314,7 +326,7 @@ impl Round {
                     self.arena.worker(&name).gate.come_back();
                     self.arena.trouble_is_over(&name);
                 }
-                Fault::DeleteRow => {}
+                Fault::DeleteRow | Fault::Fork => {}
             }
         }
     }
@@ -324,7 +336,7 @@ impl Round {
         self.hit.iter().zip(&self.schedule.faults).any(|(hit, of)| {
             let for_all = matches!(
                 of.fault,
-                Fault::ServerAway | Fault::SpoilAll(_) | Fault::DeleteRow
+                Fault::ServerAway | Fault::SpoilAll(_) | Fault::DeleteRow | Fault::Fork
             );
             !for_all && hit.iter().any(|hit| hit == name)
         })

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
+use crate::arena::PRESENCE;
 use crate::gate::Mood;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,10 @@ pub(crate) enum Fault {
     },
     Stop,
     StopHolder,
+    /// For longer than a row in the queue counts.
+    StopForLong,
+    /// It forks, while it holds the lock, if it does.
+    Fork,
     Spoil(Mood),
     SpoilHolder(Mood),
     /// It hears nothing any more, for longer than its lease.
@@ -60,17 +65,19 @@ impl Schedule {
         let mut dice = StdRng::seed_from_u64(seed);
         let lease_ms = dice.random_range(1_000..2_000);
         let workers = dice.random_range(3..=5);
+        let presence_ms = PRESENCE.as_millis() as u64;
         let mut faults: Vec<_> = (0..dice.random_range(3..=7))
             .map(|_| {
                 let fault = fault(&mut dice);
-                // A holder that is gone for less than its lease only comes late.
-                let shortest = match fault {
-                    Fault::StopHolder | Fault::CutHolderOff => lease_ms,
-                    _ => 100,
+                let lasts = match fault {
+                    // A holder that is gone for less than its lease only comes late.
+                    Fault::StopHolder | Fault::CutHolderOff => lease_ms..lease_ms * 2,
+                    Fault::StopForLong => presence_ms..presence_ms * 3 / 2,
+                    _ => 100..lease_ms * 2,
                 };
                 Planned {
                     at: Duration::from_millis(dice.random_range(300..FIRE)),
-                    lasts: Duration::from_millis(dice.random_range(shortest..lease_ms * 2)),
+                    lasts: Duration::from_millis(dice.random_range(lasts)),
                     victim: dice.random_range(0..workers - 1),
                     fault,
                 }
@@ -121,7 +128,7 @@ pub(crate) enum Moment {
 }
 
 fn fault(dice: &mut StdRng) -> Fault {
-    match dice.random_range(0..22) {
+    match dice.random_range(0..26) {
         0 => Fault::Kill,
         1 | 2 => Fault::KillHolder,
         3 => Fault::KillReleasing {
@@ -134,6 +141,8 @@ fn fault(dice: &mut StdRng) -> Fault {
         11..14 => Fault::SpoilHolder(mood(dice)),
         14 | 15 => Fault::SpoilAll(mood(dice)),
         16 | 17 => Fault::ServerAway,
+        22..=24 => Fault::Fork,
+        25 => Fault::StopForLong,
         _ => Fault::DeleteRow,
     }
 }

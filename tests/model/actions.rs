@@ -26,6 +26,8 @@ pub enum Action {
     Arrive(usize),
     Stop(usize),
     Wake(usize),
+    Stick(usize),
+    Free(usize),
     Cancel(usize),
     Delete,
 }
@@ -83,6 +85,10 @@ impl Model for Harness {
                 }
                 continue;
             }
+            if client.stuck {
+                actions.push(Action::Free(n));
+                continue;
+            }
             match &client.doing {
                 Doing::Idle if users_act && self.has_more(state, n) => {
                     actions.push(Action::Begin(n));
@@ -99,6 +105,10 @@ impl Model for Harness {
                     }
                 }
                 Doing::Holding | Doing::Releasing { .. } => {}
+            }
+            // Who holds for ever is no fault.
+            if faults(Fault::Stick) && !matches!(client.doing, Doing::Idle | Doing::Holding) {
+                actions.push(Action::Stick(n));
             }
             if faults(Fault::Stop) && !matches!(client.doing, Doing::Idle) {
                 actions.push(Action::Stop(n));
@@ -217,6 +227,12 @@ impl Harness {
                 it.disturbed = true;
             }
             Action::Wake(client) => state.client(client).stopped = None,
+            Action::Stick(client) => {
+                let it = state.client(client);
+                it.stuck = true;
+                it.disturbed = true;
+            }
+            Action::Free(client) => state.client(client).stuck = false,
             Action::Cancel(client) => {
                 let now = self.now(state, client);
                 let it = state.client(client);
@@ -242,6 +258,7 @@ impl Harness {
                 | Action::SlowRequest(..)
                 | Action::Silence(..)
                 | Action::Stop(_)
+                | Action::Stick(_)
                 | Action::Cancel(_)
                 | Action::Delete
         )

@@ -38,6 +38,9 @@ pub enum Fault {
     /// A client does not run, until it is woken: that is a pause. If it never is,
     /// it is a crash.
     Stop,
+    /// The thread that acquires or releases does not run, until it is woken or for ever,
+    /// while its client's heartbeat does.
+    Stick,
     /// The user wants to leave.
     Cancel,
     /// The record is deleted while the lock is free.
@@ -442,6 +445,18 @@ pub const OLD_READER: Bounds = Bounds {
     ..READERS
 };
 
+/// Behind the same dead ticket, one that waits and gets stuck although its client lives,
+/// one of the same client, and one elsewhere.
+pub const STUCK: Bounds = Bounds {
+    name: "stuck",
+    scripts: OPEN.scripts,
+    eager: true,
+    horizon: 7,
+    large: (12, 1),
+    kinds: &[Fault::Stick],
+    ..ORPHAN
+};
+
 /// What has to be free of violations.
 pub const CHECKS: &[Bounds] = &[
     OPEN,
@@ -461,4 +476,5 @@ pub const CHECKS: &[Bounds] = &[
     ASKERS,
     ANEW,
     OLD_READER,
+    STUCK,
 ];

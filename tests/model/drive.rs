@@ -154,7 +154,9 @@ impl Harness {
             Step::Look { from, to, limit } => Request::Look { from, to, limit },
             Step::Announce(row) => Request::Announce(row),
             Step::Pause(until) => {
-                state.client(client).main = Lane::Rest(until);
+                let it = state.client(client);
+                it.main = Lane::Rest(until);
+                it.goes_on_by(until);
                 return;
             }
             Step::Granted(grant) => return self.granted(state, client, grant),
@@ -168,7 +170,9 @@ impl Harness {
             }
         };
         let sent = state.tick;
-        state.client(client).main = Lane::Asked {
+        let it = state.client(client);
+        it.goes_on_by(now.moment.plus(seconds(TIMEOUT)));
+        it.main = Lane::Asked {
             request,
             sent,
             due: sent,
@@ -265,7 +269,13 @@ impl Harness {
         });
         if let Some(heir) = next {
             let until = state.tick + 3 * TIMEOUT;
-            state.client(heir).main = Lane::Reserved { until };
+            let by = self.moment(state, heir, until);
+            let it = state.client(heir);
+            // Who is stuck does not notice, and says nothing.
+            if !it.stuck {
+                it.goes_on_by(by);
+            }
+            it.main = Lane::Reserved { until };
         }
         let give_up_at = now.moment.plus(seconds(2 * TIMEOUT));
         let releasing = Releasing::new(
@@ -281,9 +291,11 @@ impl Harness {
         self.advance(state, client, Answer::Ready, now);
     }
 
-    /// Who waits in the same process to hold alone, asleep, with the very next ticket.
+    /// Who waits in the same process to hold alone, asleep, with the very next ticket, and
+    /// is not known to be stuck.
     fn heir(&self, state: &State, client: usize, ticket: Ticket) -> Option<usize> {
         let process = self.bounds.scripts[client].process;
+        let now = self.now(state, client).moment;
         (0..state.clients.len()).find(|other| {
             let there = &state.clients[*other];
             *other != client
@@ -291,6 +303,10 @@ impl Harness {
                 && there.waiting_with() == Some(ticket.next())
                 && self.plan(state, *other).mode == Mode::Exclusive
                 && matches!(there.main, Lane::Rest(_))
+                && !there
+                    .presence
+                    .as_ref()
+                    .is_some_and(|presence| presence.is_overdue(now))
         })
     }
 
@@ -388,7 +404,11 @@ impl Harness {
     fn do_what_is_due(&self, state: &mut State, client: usize) -> bool {
         let tick = state.tick;
         let now = self.now(state, client);
+        let stuck = state.clients[client].stuck;
         for strand in [Strand::Beat, Strand::Main] {
+            if stuck && strand == Strand::Main {
+                continue;
+            }
             if let Lane::Answered { answer, sent, due } = state.client(client).lane(strand).clone()
                 && due <= tick
             {
@@ -398,6 +418,7 @@ impl Harness {
         }
         let it = state.client(client);
         let ready = match it.main {
+            _ if stuck => None,
             Lane::Rest(_) if it.nudge.is_some() => it.nudge.take(),
             Lane::Rest(until) if until <= now.moment => Some(Answer::Ready),
             Lane::Reserved { until } if until <= tick => Some(Answer::Nudged),
@@ -418,7 +439,10 @@ impl Harness {
                 Request::Write(tenure.renewal(now))
             }
             (Doing::Waiting(waiter), _, Some(presence))
-                if presence.next() <= now.moment && !waiter.is_leaving() =>
+                if presence.next() <= now.moment
+                    && !waiter.is_leaving()
+                    && (self.has(Mutation::PresenceWithoutProgress)
+                        || !presence.is_overdue(now.moment)) =>
             {
                 Request::Announce(presence.row(now))
             }

@@ -3,7 +3,7 @@
 
 use super::bounds::{
     ASKERS, Bounds, DELAYED, Fault, IMPATIENT, LOST_SHARES, OLD_READER, OPEN, ORPHAN, PAIR,
-    PERMITS, READERS, RESIDENT,
+    PERMITS, READERS, RESIDENT, STUCK,
 };
 use super::state::Law;
 
@@ -46,6 +46,7 @@ pub enum Mutation {
     JoiningNeedsAQueue,
     SameIdTwice,
     ClockHoursOff,
+    PresenceWithoutProgress,
 }
 
 /// A mutation, the bounds within which it is looked for, and what it breaks first.
@@ -160,6 +161,13 @@ const DELAYS_OF_A_READER: Bounds = Bounds {
     ..DELAYS
 };
 
+/// One that gets stuck, and one that does not.
+const STUCK_PAIR: Bounds = Bounds {
+    name: "stuck pair",
+    scripts: &[OPEN.scripts[0], OPEN.scripts[2]],
+    ..STUCK
+};
+
 /// Where mutations are looked for. Without them there is nothing to be found.
 pub const GROUNDS: &[Bounds] = &[
     SMALL,
@@ -174,6 +182,7 @@ pub const GROUNDS: &[Bounds] = &[
     PERMITS_AT_PEACE,
     READER,
     DELAYS_OF_A_READER,
+    STUCK_PAIR,
 ];
 
 /// All of them.
@@ -369,6 +378,12 @@ pub const MUTATIONS: &[Entry] = &[
         "a try to share without an answer is taken for a success",
         LOST_SHARES,
         Law::GuardEnds,
+    ),
+    entry(
+        Mutation::PresenceWithoutProgress,
+        "a row is renewed as long as the process lives",
+        STUCK_PAIR,
+        Law::Progress,
     ),
     entry(
         Mutation::LockDelayForgotten,

@@ -35,6 +35,7 @@ impl Harness {
         let waits = |state: &State| {
             state.clients.iter().any(|client| {
                 client.stopped.is_none()
+                    && !client.stuck
                     && matches!(client.doing, Doing::Waiting(_) | Doing::Releasing { .. })
             })
         };

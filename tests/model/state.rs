@@ -97,6 +97,8 @@ pub struct Client {
     pub tenure: Option<Tenure>,
     /// Since when it does not run.
     pub stopped: Option<u8>,
+    /// Whether only its heartbeat runs.
+    pub stuck: bool,
     /// Something it was told while it was busy.
     pub nudge: Option<Answer>,
     pub contended: bool,
@@ -168,6 +170,13 @@ impl Client {
         match strand {
             Strand::Main => &mut self.main,
             Strand::Beat => &mut self.beat,
+        }
+    }
+
+    /// Says by when it means to go on, should it wait with a ticket.
+    pub fn goes_on_by(&mut self, by: Moment) {
+        if let Some(presence) = &mut self.presence {
+            presence.expect(by);
         }
     }
 

@@ -103,6 +103,8 @@ struct Client {
     /// What its earlier attempts saw, and when the last of them ended.
     watch: Watch,
     kept_at: Duration,
+    /// For how long it holds, if not as everybody does.
+    hold: Option<Duration>,
 }
 
 /// The crowd, and the one lock it contends for.
@@ -155,6 +157,7 @@ impl Crowd {
             contended: false,
             watch: Watch::default(),
             kept_at: Duration::ZERO,
+            hold: None,
         });
         self.schedule(client, delay, What::Wake);
         client
@@ -200,6 +203,11 @@ impl Crowd {
         let lately = self.granted.iter().rev();
         let mut lately = lately.take_while(|grant| grant.at >= since);
         lately.any(|grant| grant.client == client)
+    }
+
+    /// The client holds for this long, from its next grant on.
+    pub fn hold_for(&mut self, client: usize, hold: Duration) {
+        self.clients[client].hold = Some(hold);
     }
 
     pub fn holds(&self, client: usize) -> bool {
@@ -423,7 +431,8 @@ impl Crowd {
                 assert!(!valid, "two hold the lock at {:?}", self.now);
                 let next_beat = tenure.next_beat().since(now.moment);
                 self.clients[client].doing = Doing::Holding(tenure);
-                let mut hold = self.settings.hold;
+                let own = self.clients[client].hold;
+                let mut hold = own.unwrap_or(self.settings.hold);
                 if self.settings.random {
                     // Exponentially distributed: many short ones, and a few long.
                     let dice: f64 = self.dice.random();
