@@ -6,20 +6,25 @@ use crate::core::Core;
 use crate::event::Event;
 use crate::lease::Lease;
 use crate::machine::Task;
-use crate::protocol::{LossReason, Standing, Write};
+use crate::protocol::{Standing, Write};
 use crate::store::Written;
 
 /// Renews one lease, once. Runs on a carrier, and returns what tells the observer.
 pub(crate) fn renew(core: Arc<Core>, lease: Arc<Lease>) -> Task {
     let sent = core.now();
     let limit = core.settings.request_timeout;
-    let ((standing, write, within), _) = lease.settle(|tenure, now| {
+    let ((standing, write, within), news) = lease.settle(|tenure, now| {
         let within = tenure.patience(limit, now);
         tenure.sending(now);
         (tenure.standing(now), tenure.renewal(sent), within)
     });
     if standing != Standing::Held {
-        return Box::new(|| ());
+        // It waited for a carrier for too long.
+        return Box::new(move || {
+            if let Some(reason) = news {
+                lease.tell_loss(&core, reason);
+            }
+        });
     }
     let answer = core.store.write(&lease.name, &write, within);
     let ((took, margin), news) = lease.settle(|tenure, now| {
@@ -46,17 +51,7 @@ pub(crate) fn renew(core: Arc<Core>, lease: Arc<Lease>) -> Task {
             Err(error) => core.tell(&Event::RenewalFailed { lock, token, error }),
         });
         if let Some(reason) = news {
-            tell_loss(&core, &lease, reason);
+            lease.tell_loss(&core, reason);
         }
     })
-}
-
-pub(crate) fn tell_loss(core: &Core, lease: &Lease, reason: LossReason) {
-    lease.span.in_scope(|| {
-        core.tell(&Event::Lost {
-            lock: &lease.name,
-            token: lease.token(),
-            reason,
-        });
-    });
 }

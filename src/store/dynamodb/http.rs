@@ -3,6 +3,7 @@
 //! AWS SDK's.
 
 use std::future::ready;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -13,10 +14,14 @@ use rusoto_core::{ByteStream, DispatchSignedRequest, HttpDispatchError};
 use ureq::Agent;
 use ureq::http::{Request, Response};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
+
+use super::names::Names;
+use crate::process::PerProcess;
 
 /// DynamoDB closes idle connections after one to one and a half minutes. Ours
 /// are gone well before that, so that a request rarely meets a closing one.
-const MAX_IDLE: Duration = Duration::from_secs(20);
+pub(super) const MAX_IDLE: Duration = Duration::from_secs(20);
 
 /// As many connections stay open as threads that may be renewing at once.
 const POOL: usize = 64;
@@ -24,10 +29,44 @@ const POOL: usize = 64;
 /// No answer to a request of ours comes near this: an item has 400 KB at most.
 const MAX_BODY: u64 = 4 * 1024 * 1024;
 
+/// The connections of one store. Each process has its own: two must not write to the same
+/// socket, and what a fork copies of a pool or of TLS is of no use.
+pub(super) struct Connections {
+    roots: RootCerts,
+    lines: PerProcess<Line>,
+}
+
+/// The connections of one process.
+pub(super) struct Line {
+    pub(super) agent: Agent,
+    names: Names,
+}
+
+impl Connections {
+    /// None yet. They will trust `roots`.
+    pub(super) fn new(roots: RootCerts) -> Arc<Self> {
+        Arc::new(Self {
+            roots,
+            lines: PerProcess::new(),
+        })
+    }
+
+    /// Those of this process.
+    pub(super) fn here(&self) -> anyhow::Result<&Line> {
+        self.lines
+            .get_or_init(|| {
+                let names = Names::new();
+                let agent = agent(self.roots.clone(), names.clone());
+                Line { agent, names }
+            })
+            .context("this store was handed down through too many forks; build one here")
+    }
+}
+
 /// An agent that never repeats or redirects a request by itself: whether a
 /// write may be sent again is for the protocol to decide.
-pub(super) fn agent(roots: RootCerts) -> Agent {
-    Agent::config_builder()
+fn agent(roots: RootCerts, names: Names) -> Agent {
+    let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_idle_age(MAX_IDLE)
@@ -35,13 +74,13 @@ pub(super) fn agent(roots: RootCerts) -> Agent {
         .max_idle_connections_per_host(POOL)
         .user_agent(concat!("dynamodb-fifo-lock/", env!("CARGO_PKG_VERSION")))
         .tls_config(TlsConfig::builder().root_certs(roots).build())
-        .build()
-        .new_agent()
+        .build();
+    Agent::with_parts(config, DefaultConnector::default(), names)
 }
 
 /// Carries one request, until its deadline.
 pub(super) struct Courier {
-    pub(super) agent: Agent,
+    pub(super) connections: Arc<Connections>,
     pub(super) deadline: Instant,
 }
 
@@ -99,12 +138,13 @@ impl Courier {
         let left = self.deadline.saturating_duration_since(Instant::now());
         ensure!(!left.is_zero(), "the time for this request was up");
         let url = outgoing.uri().to_string();
-        let outgoing = self
-            .agent
+        let Line { agent, names } = self.connections.here()?;
+        let outgoing = agent
             .configure_request(outgoing)
             .timeout_global(Some(left))
             .build();
-        let (head, mut body) = self.agent.run(outgoing).context(url)?.into_parts();
+        let answer = agent.run(outgoing).inspect_err(|_| names.doubt());
+        let (head, mut body) = answer.context(url)?.into_parts();
         let body = body
             .with_config()
             .limit(MAX_BODY)

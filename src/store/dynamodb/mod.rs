@@ -13,6 +13,7 @@ mod http;
 mod item;
 mod listing;
 mod metadata;
+mod names;
 mod probe;
 mod region;
 mod request;
@@ -36,7 +37,6 @@ use rusoto_dynamodb::{
     ScanError, ScanInput, ScanOutput, TableDescription, TimeToLiveDescription, UpdateItemError,
     UpdateItemInput, UpdateTimeToLiveError, UpdateTimeToLiveInput,
 };
-use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, parse_pem};
 
 #[cfg(feature = "aws-sdk")]
@@ -45,7 +45,7 @@ pub use self::aws::AwsSdkStore;
 pub(crate) use self::aws::condition_check;
 pub use self::credentials::{AccessKeys, Credentials};
 use self::credentials::{Cache, Signer};
-use self::http::Courier;
+use self::http::{Connections, Courier};
 use self::item::Item;
 pub use self::probe::{Action, ClockOffset, SigningKeys};
 use self::region::from_environment;
@@ -69,6 +69,9 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 /// Requests run on the calling thread, over HTTP/1.1, without an async runtime.
 /// Each has a deadline, and none is sent twice by itself.
 ///
+/// A store may be used in a process that is forked from its own, by a client that is built
+/// there. It opens connections and fetches credentials of its own then.
+///
 /// ```no_run
 /// use dynamodb_fifo_lock::{DynamoDbStore, LockClient};
 ///
@@ -85,7 +88,7 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 pub struct DynamoDbStore {
     table: String,
     region: Region,
-    agent: Agent,
+    connections: Arc<Connections>,
     credentials: Arc<Cache>,
 }
 
@@ -138,7 +141,7 @@ impl DynamoDbStore {
             deadline,
         };
         let courier = Courier {
-            agent: self.agent.clone(),
+            connections: Arc::clone(&self.connections),
             deadline,
         };
         let client = Client::new_with(signer, courier);
@@ -333,7 +336,7 @@ impl DynamoDbStoreBuilder {
         Ok(DynamoDbStore {
             table: self.table,
             region,
-            agent: http::agent(roots),
+            connections: Connections::new(roots),
             credentials: Cache::new(credentials),
         })
     }
