@@ -64,7 +64,9 @@ mod tests {
         assert!(dice.iter().all(|dice| (0.0..1.0).contains(dice)));
         for tenth in 0..10 {
             let from = f64::from(tenth) / 10.0;
-            let here = dice.iter().filter(|dice| (from..from + 0.1).contains(*dice));
+            let here = dice
+                .iter()
+                .filter(|dice| (from..from + 0.1).contains(*dice));
             let here = here.count();
             assert!((800..1_200).contains(&here), "{here} of 10,000 from {from}");
         }

@@ -137,7 +137,9 @@ pub enum Error {
     },
 
     /// The operating system refused to start a thread.
-    #[error("could not start a heartbeat thread; raise the limit of threads of the process or its container")]
+    #[error(
+        "could not start a heartbeat thread; raise the limit of threads of the process or its container"
+    )]
     Thread {
         /// What the system said.
         source: std::io::Error,

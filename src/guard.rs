@@ -11,6 +11,7 @@ use crossbeam_channel::Receiver;
 use rusoto_dynamodb::ConditionCheck;
 
 use crate::core::Core;
+use crate::ending::{Unsent, said, send_elsewhere, send_here};
 use crate::error::{Error, StoreError};
 use crate::event::Event;
 use crate::lease::{Lease, Never};
@@ -270,12 +271,12 @@ impl LockGuard {
             },
             Err(error) => Event::ReleaseFailed { lock, token, error },
         };
-        self.lease.span.in_scope(|| core.tell(&event));
+        self.lease.tell(core, &event);
     }
 
     /// Releases the lock, or hands it over to `next`, who waits in this process. Says
     /// whether it was handed over.
-    fn hand_on(&self, core: &Core, next: Option<Reservation>) -> Result<bool, Error> {
+    fn hand_on(&self, core: &Arc<Core>, next: Option<Reservation>) -> Result<bool, Error> {
         let limit = core.settings.request_timeout;
         let give_up_at = core.machine.now().plus(limit * 2);
         let mut releasing = Releasing::new(
@@ -287,14 +288,22 @@ impl LockGuard {
         );
         let mut answer = Answer::Ready;
         let mut first_failure: Option<StoreError> = None;
+        let mut panicked = false;
         loop {
             let now = core.now();
             answer = match releasing.step(answer, now) {
                 ReleaseStep::Write(write) => {
                     let within = limit.min(give_up_at.since(now.moment));
-                    match core.store.write(&self.lease.name, &write, within) {
+                    // While a thread ends a store may panic for want of thread-local
+                    // variables. It is asked again on another one.
+                    let sent = match panicked {
+                        false => send_here(core, &self.lease.name, &write, within),
+                        true => send_elsewhere(core, &self.lease.name, write, within),
+                    };
+                    match sent {
                         Ok(written) => written.into(),
-                        Err(error) => {
+                        Err(Unsent { error, by_panic }) => {
+                            panicked |= by_panic;
                             let failure = error.failure();
                             first_failure.get_or_insert(error);
                             Answer::Failed(failure)
@@ -328,15 +337,10 @@ impl LockGuard {
 
     /// What is told of a release that ended in a panic.
     fn panicked(&self, panic: &(dyn Any + Send)) -> Error {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        let text = text.unwrap_or("without a message");
         Error::Store {
             lock: self.lease.name.clone(),
             doing: "release",
-            source: StoreError::Unreachable {
-                source: format!("the store or an observer panicked: {text}").into(),
-            },
+            source: said(panic),
         }
     }
 

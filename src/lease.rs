@@ -1,5 +1,6 @@
 //! One held lock, as its guard and the heartbeat share it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -109,15 +110,32 @@ impl Lease {
         next.since(self.machine.now())
     }
 
+    /// Tells of something that happened to this lock, in its span.
+    pub(crate) fn tell(&self, core: &Core, event: &Event<'_>) {
+        let mut traced = false;
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            self.span.in_scope(|| {
+                trace::event(event);
+                traced = true;
+                core.observer.on_event(event);
+            });
+        }));
+        match told {
+            // A subscriber of `tracing` may panic while its thread ends.
+            Err(_) if !traced => core.observer.on_event(event),
+            Err(panic) => resume_unwind(panic),
+            Ok(()) => {}
+        }
+    }
+
     /// Tells the observer of a loss that [`settle`](Self::settle) found.
     pub(crate) fn tell_loss(&self, core: &Core, reason: LossReason) {
-        self.span.in_scope(|| {
-            core.tell(&Event::Lost {
-                lock: &self.name,
-                token: self.token(),
-                reason,
-            });
-        });
+        let event = Event::Lost {
+            lock: &self.name,
+            token: self.token(),
+            reason,
+        };
+        self.tell(core, &event);
     }
 
     /// Looks at the tenure, or changes it, and closes the channel if that was

@@ -27,6 +27,7 @@ mod chance;
 mod client;
 mod clock;
 mod core;
+mod ending;
 mod error;
 mod event;
 mod guard;

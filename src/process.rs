@@ -148,7 +148,10 @@ mod tests {
         let found = shared.get_or_init(|| Arc::clone(&ours)).unwrap();
         assert!(Arc::ptr_eq(found, &ours));
         drop(shared);
-        assert_eq!((Arc::strong_count(&theirs), Arc::strong_count(&ours)), (2, 1));
+        assert_eq!(
+            (Arc::strong_count(&theirs), Arc::strong_count(&ours)),
+            (2, 1)
+        );
     }
 
     #[test]

@@ -55,3 +55,57 @@ pub(crate) fn renew(core: Arc<Core>, lease: Arc<Lease>) -> Task {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::machine::Machine;
+    use crate::options::Wishes;
+    use crate::protocol::{Grant, Tenure, Title};
+    use crate::record::{Holder, Mode};
+    use crate::store::MemoryStore;
+    use crate::testing::TestClock;
+    use crate::types::{HolderId, LockName, Ticket};
+
+    #[test]
+    fn a_loss_that_a_late_renewal_finds_is_told_once() {
+        let (clock, told) = (TestClock::frozen(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&told);
+        let observer = move |event: &Event<'_>| {
+            assert!(matches!(event, Event::Lost { .. }));
+            count.fetch_add(1, Ordering::SeqCst);
+        };
+        let core = Arc::new(Core::new(
+            Arc::new(MemoryStore::new()),
+            Arc::new(clock.clone()),
+            Wishes::default().settle().unwrap(),
+            Arc::new(observer),
+        ));
+        let holder = Holder {
+            id: HolderId::new("a"),
+            lease: Duration::from_secs(20),
+            owner: "a".into(),
+            since_ms: 0,
+            renewed_at_ms: 0,
+            data: None,
+        };
+        let grant = Grant {
+            ticket: Ticket::new(8),
+            mode: Mode::Exclusive,
+            lease: holder.lease,
+            holder,
+            title: Title::Claimed { sent: clock.now() },
+        };
+        let tenure = Tenure::new(grant, Duration::from_secs(5));
+        let lock = LockName::new("late").unwrap();
+        let lease = Arc::new(Lease::new(lock, tenure, &core));
+        clock.advance(Duration::from_secs(20));
+        for _ in 0..2 {
+            renew(Arc::clone(&core), Arc::clone(&lease))();
+        }
+        assert_eq!(told.load(Ordering::SeqCst), 1);
+    }
+}

@@ -8,8 +8,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{FIRST_TICKET, LockStore, Page, PageEnd, Written, check_ticket};
 use crate::error::StoreError;
-use crate::protocol::{Consistency, Write, apply};
 use crate::process::Process;
+use crate::protocol::{Consistency, Write, apply};
 use crate::record::{LockRecord, TicketRow};
 use crate::types::{HolderId, LockName, Ticket};
 

@@ -7,8 +7,8 @@ use rusoto_dynamodb::ConditionCheck;
 
 use super::{LockStore, Page, PageEnd, Written};
 use crate::error::StoreError;
-use crate::protocol::{Consistency, Write};
 use crate::process::Process;
+use crate::protocol::{Consistency, Write};
 use crate::record::{LockRecord, TicketRow};
 use crate::types::{HolderId, LockName, Ticket};
 

@@ -124,6 +124,7 @@ enum Source {
     Profile(Option<String>),
     Container,
     Instance,
+    Fixed(AccessKeys),
     Function(Arc<Fetch>),
 }
 
@@ -169,7 +170,7 @@ impl Credentials {
     /// These keys.
     #[must_use]
     pub fn fixed(keys: AccessKeys) -> Self {
-        Self::from_fn(move || Ok(keys.clone()))
+        Self(Source::Fixed(keys))
     }
 
     /// Whatever the function returns. It is called on a thread of its own, before
@@ -180,6 +181,7 @@ impl Credentials {
 
     fn fetch(&self) -> Result<AccessKeys, Cause> {
         Ok(match &self.0 {
+            Source::Fixed(keys) => keys.clone(),
             Source::Function(fetch) => fetch()?,
             Source::Environment => environment()?.found_in("environment"),
             Source::Profile(name) => profile(name.as_deref())?.found_in("profile"),
@@ -198,6 +200,7 @@ impl fmt::Debug for Credentials {
             Source::Profile(_) => "Credentials::profile",
             Source::Container => "Credentials::container",
             Source::Instance => "Credentials::instance",
+            Source::Fixed(_) => "Credentials::fixed",
             Source::Function(_) => "Credentials::from_fn",
         })
     }
@@ -259,6 +262,8 @@ fn ask(provider: &dyn ProvideAwsCredentials) -> anyhow::Result<AccessKeys> {
 /// own: a fork copies no thread that fetches, and perhaps a lock that was held.
 pub(super) struct Cache<K: Perishable = AccessKeys> {
     fetch: Box<dyn Fn() -> Result<K, Cause> + Send + Sync>,
+    /// What needs no fetch to begin with, and no thread for it.
+    given: Option<K>,
     kept: PerProcess<Kept<K>>,
 }
 
@@ -268,7 +273,7 @@ struct Kept<K> {
 }
 
 /// Something that may be worth nothing after a while.
-pub(super) trait Perishable: Clone + Send + 'static {
+pub(super) trait Perishable: Clone + Send + Sync + 'static {
     /// When; `None` for never.
     fn expires_at(&self) -> Option<SystemTime>;
 }
@@ -287,15 +292,28 @@ struct State<K> {
 
 impl Cache {
     pub(super) fn new(credentials: Credentials) -> Arc<Self> {
-        Self::over(move || credentials.fetch())
+        let given = match &credentials.0 {
+            Source::Fixed(keys) => Some(keys.clone()),
+            _ => None,
+        };
+        Self::beginning_with(given, move || credentials.fetch())
     }
 }
 
 impl<K: Perishable> Cache<K> {
     /// A cache of what `fetch` returns.
+    #[cfg(feature = "aws-sdk")]
     pub(super) fn over(fetch: impl Fn() -> Result<K, Cause> + Send + Sync + 'static) -> Arc<Self> {
+        Self::beginning_with(None, fetch)
+    }
+
+    fn beginning_with(
+        given: Option<K>,
+        fetch: impl Fn() -> Result<K, Cause> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             fetch: Box::new(fetch),
+            given,
             kept: PerProcess::new(),
         })
     }
@@ -303,7 +321,7 @@ impl<K: Perishable> Cache<K> {
     fn here(&self) -> Option<&Kept<K>> {
         self.kept.get_or_init(|| Kept {
             state: Mutex::new(State {
-                keys: None,
+                keys: self.given.clone(),
                 fetching: false,
                 failed: None,
             }),

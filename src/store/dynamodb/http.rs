@@ -6,7 +6,7 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use bytes::Bytes;
 use rusoto_core::request::{DispatchSignedRequestFuture, HttpResponse};
 use rusoto_core::signature::{SignedRequest, SignedRequestPayload};
@@ -78,6 +78,17 @@ fn agent(roots: RootCerts, names: Names) -> Agent {
     Agent::with_parts(config, DefaultConnector::default(), names)
 }
 
+/// Whether a connection could not be opened since there are too many open files, of this
+/// process or of the machine.
+fn wants_files(error: &ureq::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let ureq::Error::Io(error) = error else {
+        return false;
+    };
+    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
 /// Carries one request, until its deadline.
 pub(super) struct Courier {
     pub(super) connections: Arc<Connections>,
@@ -143,7 +154,13 @@ impl Courier {
             .configure_request(outgoing)
             .timeout_global(Some(left))
             .build();
-        let answer = agent.run(outgoing).inspect_err(|_| names.doubt());
+        let answer = agent.run(outgoing).map_err(|error| {
+            names.doubt();
+            match wants_files(&error) {
+                true => anyhow!(error).context("raise this process's limit of open files"),
+                false => anyhow!(error),
+            }
+        });
         let (head, mut body) = answer.context(url)?.into_parts();
         let body = body
             .with_config()

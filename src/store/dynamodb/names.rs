@@ -163,7 +163,10 @@ impl Inner {
     fn found(&self, name: &str, begun: Instant, found: io::Result<Vec<SocketAddr>>) {
         let mut names = self.names.lock();
         // One that was given up as lost has nothing to say any more.
-        if let Some(known) = names.get_mut(name).filter(|known| known.begun == Some(begun)) {
+        if let Some(known) = names
+            .get_mut(name)
+            .filter(|known| known.begun == Some(begun))
+        {
             known.looking = false;
             match found {
                 Ok(addresses) if addresses.is_empty() => {
@@ -294,7 +297,11 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(found(&names, soon()), Some(address(0)));
         }
-        assert_eq!(calls.load(Ordering::SeqCst), 3, "it was asked for each time");
+        assert_eq!(
+            calls.load(Ordering::SeqCst),
+            3,
+            "it was asked for each time"
+        );
         let (unknown, _) = failing_from(0, Duration::ZERO);
         assert!(matches!(unknown.find(NAME, soon()), Err(Miss::Failed(_))));
     }

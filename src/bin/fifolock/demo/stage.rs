@@ -71,7 +71,10 @@ impl Stage {
     pub(super) fn new(store: Arc<dyn LockStore>, lease: Duration) -> Result<Self> {
         Ok(Self {
             store,
-            lock: LockName::new(&format!("fifolock-demo/{:.8}", HolderId::random()?.as_str()))?,
+            lock: LockName::new(&format!(
+                "fifolock-demo/{:.8}",
+                HolderId::random()?.as_str()
+            ))?,
             lease,
             began: Instant::now(),
             scene: Mutex::default(),
