@@ -163,12 +163,12 @@ fn no_threads() {
         #[cfg(feature = "aws-sdk")]
         Wire::AwsSdk => failing.push(known),
     }
-    for (number, client) in failing.into_iter().enumerate() {
+    // None of them is dropped meanwhile: its threads would make room for others.
+    for client in &failing {
         let began = Instant::now();
-        eprintln!("DEBUG {number}");
         let outcome = client.acquire(&unique("x"));
         let error = outcome.unwrap_err().to_string();
-        assert!(error.contains("limit of threads"), "{number}: {error}");
+        assert!(error.contains("limit of threads"), "{error}");
         assert!(began.elapsed() < DEADLINE / 2);
     }
     for kept in kept {
