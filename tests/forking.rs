@@ -31,40 +31,42 @@ fn processes_that_came_out_of_one_exclude_each_other() {
     let _alone = alone();
     for table in embedded_tables() {
         let (store, lock) = (table.store(), unique("forked"));
+        // All try these at once, since nobody holds them yet.
+        let free: Vec<String> = (0..TURNS).map(|_| unique("free")).collect();
         let ours = quick().build(Arc::clone(&store)).unwrap();
         // The parent has drawn ids, holds, and has a thread that waits.
         let guard = ours.acquire(&lock).unwrap();
         let (mut ledger, writer) = pipe().unwrap();
-        let turn = |client: &LockClient| {
-            let guard = client.acquire(&lock).unwrap();
+        let note = |line: String| (&writer).write_all(line.as_bytes()).unwrap();
+        let turn = |client: &LockClient, lock: &str| {
+            let guard = client.acquire(lock).unwrap();
             let token = guard.fencing_token();
             // So few bytes are written at once, and in order.
-            (&writer)
-                .write_all(format!("+{token}\n").as_bytes())
-                .unwrap();
-            thread::sleep(Duration::from_millis(3));
+            note(format!("{lock} begins {token}\n"));
+            thread::sleep(Duration::from_millis(5));
             assert!(guard.is_held());
-            (&writer)
-                .write_all(format!("-{token}\n").as_bytes())
-                .unwrap();
+            note(format!("{lock} ends {token}\n"));
             guard.release().unwrap();
         };
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| turn(&ours));
+            let waiting = scope.spawn(|| turn(&ours, &lock));
             wait_for("the waiter", || {
-                ours.inspect(&lock)
-                    .unwrap()
-                    .is_some_and(|status| status.waiting > 0)
+                let status = ours.inspect(&lock).unwrap();
+                status.is_some_and(|status| status.waiting > 0)
             });
+            let (go, gone) = pipe().unwrap();
             let children: Vec<_> = (0..3)
                 .map(|_| {
                     Child::fork(|| {
                         let client = quick().build(Arc::clone(&store)).unwrap();
-                        (0..TURNS).for_each(|_| turn(&client));
+                        let _ = (&go).read(&mut [0]);
+                        free.iter().for_each(|free| turn(&client, free));
+                        (0..TURNS).for_each(|_| turn(&client, &lock));
                         "done".into()
                     })
                 })
                 .collect();
+            (&gone).write_all(&[0; 3]).unwrap();
             guard.release().unwrap();
             for child in children {
                 assert_eq!(child.said(), "done", "{}", table.name);
@@ -74,19 +76,19 @@ fn processes_that_came_out_of_one_exclude_each_other() {
         drop(writer);
         let mut text = String::new();
         ledger.read_to_string(&mut text).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 2 * (3 * TURNS + 1), "{}", table.name);
-        let mut last = 0;
-        for pair in lines.chunks(2) {
-            let (began, ended) = (&pair[0][1..], &pair[1][1..]);
-            assert!(
-                pair[0].starts_with('+') && pair[1].starts_with('-'),
-                "{text}"
-            );
-            assert_eq!(began, ended, "{text}");
-            let token = began.parse::<u64>().unwrap();
-            assert!(token > last, "{text}");
-            last = token;
+        assert_eq!(text.lines().count(), 2 * (6 * TURNS + 1), "{}", table.name);
+        for name in free.iter().chain([&lock]) {
+            let mine = text
+                .lines()
+                .filter_map(|line| line.strip_prefix(name.as_str()));
+            let mut last = 0;
+            for pair in mine.collect::<Vec<_>>().chunks(2) {
+                let began = pair[0].strip_prefix(" begins ").expect(&text);
+                assert_eq!(Some(began), pair[1].strip_prefix(" ends "), "{text}");
+                let token = began.parse::<u64>().unwrap();
+                assert!(token > last, "{text}");
+                last = token;
+            }
         }
     }
 }
