@@ -42,7 +42,15 @@ fn splitmix(seed: u64, drawn: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::client::LockClient;
+    use crate::error::Error;
+    use crate::machine::TestMachine;
+    use crate::store::MemoryStore;
+    use crate::testing::{Fate, FaultyStore};
 
     #[test]
     fn the_generator_is_the_published_one() {
@@ -75,5 +83,65 @@ mod tests {
     #[test]
     fn ids_do_not_repeat() {
         assert_ne!(unique_bits().unwrap(), unique_bits().unwrap());
+    }
+
+    #[test]
+    fn without_chance_nothing_is_written() {
+        let (asked, store) = (Arc::new(AtomicU64::new(0)), MemoryStore::new());
+        let count = Arc::clone(&asked);
+        let counting = FaultyStore::new(store, move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Fate::Fine
+        });
+        let machine = TestMachine {
+            without_chance: true,
+            ..TestMachine::default()
+        };
+        let client = LockClient::builder().machine(Arc::new(machine));
+        let client = client.build(counting).unwrap();
+        let refused = [
+            client.acquire("x").map(drop),
+            client.try_acquire("x").map(drop),
+            client.with_lock("x", |_| Ok(())),
+        ];
+        for refused in refused {
+            assert!(matches!(refused, Err(Error::Randomness { .. })));
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        assert!(client.close().is_clean());
+    }
+
+    /// Processes that begin alike would otherwise ask alike from then on.
+    #[cfg(unix)]
+    #[test]
+    fn forked_processes_spread_their_pauses_differently() {
+        use std::io::{Read, Write, pipe};
+
+        use fork::{Fork, fork, waitpid};
+        use rustix::process::{Signal, getpid, kill_process};
+
+        let _ = (dice(), unique_bits().unwrap());
+        let drawn = || {
+            let (mut said, mut says) = pipe().unwrap();
+            match fork().unwrap() {
+                Fork::Child => {
+                    // As a client does before it asks for anything.
+                    let _ = Process::current();
+                    let _ = says.write_all(&dice().to_le_bytes());
+                    loop {
+                        let _ = kill_process(getpid(), Signal::KILL);
+                    }
+                }
+                Fork::Parent(pid) => {
+                    drop(says);
+                    let mut bytes = [0; 8];
+                    said.read_exact(&mut bytes).unwrap();
+                    waitpid(pid).unwrap();
+                    u64::from_le_bytes(bytes)
+                }
+            }
+        };
+        let all: HashSet<u64> = (0..8).map(|_| drawn()).collect();
+        assert_eq!(all.len(), 8);
     }
 }
