@@ -3,7 +3,6 @@
 //! AWS SDK's.
 
 use std::future::ready;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
@@ -17,11 +16,10 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 
 use super::names::Names;
-use crate::process::PerProcess;
 
 /// DynamoDB closes idle connections after one to one and a half minutes. Ours
 /// are gone well before that, so that a request rarely meets a closing one.
-pub(super) const MAX_IDLE: Duration = Duration::from_secs(20);
+const MAX_IDLE: Duration = Duration::from_secs(20);
 
 /// As many connections stay open as threads that may be renewing at once.
 const POOL: usize = 64;
@@ -29,37 +27,19 @@ const POOL: usize = 64;
 /// No answer to a request of ours comes near this: an item has 400 KB at most.
 const MAX_BODY: u64 = 4 * 1024 * 1024;
 
-/// The connections of one store. Each process has its own: two must not write to the same
-/// socket, and what a fork copies of a pool or of TLS is of no use.
-pub(super) struct Connections {
-    roots: RootCerts,
-    lines: PerProcess<Line>,
-}
-
-/// The connections of one process.
+/// The connections of one process, and the names that they lead to.
+#[derive(Clone)]
 pub(super) struct Line {
     pub(super) agent: Agent,
     names: Names,
 }
 
-impl Connections {
+impl Line {
     /// None yet. They will trust `roots`.
-    pub(super) fn new(roots: RootCerts) -> Arc<Self> {
-        Arc::new(Self {
-            roots,
-            lines: PerProcess::new(),
-        })
-    }
-
-    /// Those of this process.
-    pub(super) fn here(&self) -> anyhow::Result<&Line> {
-        self.lines
-            .get_or_init(|| {
-                let names = Names::new();
-                let agent = agent(self.roots.clone(), names.clone());
-                Line { agent, names }
-            })
-            .context("this store was handed down through too many forks; build one here")
+    pub(super) fn new(roots: RootCerts) -> Self {
+        let names = Names::new(MAX_IDLE);
+        let agent = agent(roots, names.clone());
+        Self { agent, names }
     }
 }
 
@@ -91,7 +71,8 @@ fn wants_files(error: &ureq::Error) -> bool {
 
 /// Carries one request, until its deadline.
 pub(super) struct Courier {
-    pub(super) connections: Arc<Connections>,
+    /// `None` if the store was handed down through too many forks.
+    pub(super) line: Option<Line>,
     pub(super) deadline: Instant,
 }
 
@@ -149,7 +130,10 @@ impl Courier {
         let left = self.deadline.saturating_duration_since(Instant::now());
         ensure!(!left.is_zero(), "the time for this request was up");
         let url = outgoing.uri().to_string();
-        let Line { agent, names } = self.connections.here()?;
+        let Line { agent, names } = self
+            .line
+            .as_ref()
+            .context("this store was handed down through too many forks; build one here")?;
         let outgoing = agent
             .configure_request(outgoing)
             .timeout_global(Some(left))

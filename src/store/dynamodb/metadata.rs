@@ -41,7 +41,11 @@ fn agent() -> Agent {
         .timeout_connect(Some(CONNECT))
         .timeout_global(Some(REQUEST))
         .build();
-    Agent::with_parts(config, DefaultConnector::default(), Names::new())
+    Agent::with_parts(
+        config,
+        DefaultConnector::default(),
+        Names::new(Duration::ZERO),
+    )
 }
 
 /// Credentials of the container's task or pod.

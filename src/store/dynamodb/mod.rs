@@ -7,6 +7,7 @@
 
 #[cfg(feature = "aws-sdk")]
 mod aws;
+mod connections;
 mod credentials;
 mod failure;
 mod http;
@@ -43,9 +44,10 @@ use ureq::tls::{PemItem, RootCerts, parse_pem};
 pub use self::aws::AwsSdkStore;
 #[cfg(feature = "aws-sdk")]
 pub(crate) use self::aws::condition_check;
+use self::connections::Connections;
 pub use self::credentials::{AccessKeys, Credentials};
 use self::credentials::{Cache, Signer};
-use self::http::{Connections, Courier};
+use self::http::Courier;
 use self::item::Item;
 pub use self::probe::{Action, ClockOffset, SigningKeys};
 use self::region::from_environment;
@@ -141,7 +143,7 @@ impl DynamoDbStore {
             deadline,
         };
         let courier = Courier {
-            connections: Arc::clone(&self.connections),
+            line: self.connections.here(),
             deadline,
         };
         let client = Client::new_with(signer, courier);

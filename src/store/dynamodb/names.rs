@@ -18,8 +18,6 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use super::http::MAX_IDLE;
-
 /// A look-up that takes longer will not end, and no longer stands in the way of the next one.
 const LOST: Duration = Duration::from_secs(30);
 
@@ -30,9 +28,9 @@ type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// The names of hosts, as one agent knows them.
 ///
-/// A connection stays open for [`MAX_IDLE`] without a request. So a name that was asked for
+/// A connection stays open for a while without a request. So a name that was asked for
 /// within that time may have one, and gets the addresses that are known, however old; they are
-/// looked up again behind its back: each [`MAX_IDLE`], and after every request and look-up that
+/// looked up again behind its back: once in that time, and after every request and look-up that
 /// failed. Another name is looked up and waited for. If that fails, or takes half of the time
 /// there is, the last addresses serve once more.
 #[derive(Clone)]
@@ -67,9 +65,10 @@ enum Miss {
 }
 
 impl Names {
-    pub(super) fn new() -> Self {
+    /// No names yet. A connection stays open for `max_idle` without a request.
+    pub(super) fn new(max_idle: Duration) -> Self {
         let look_up = |name: &str| Ok(name.to_socket_addrs()?.collect());
-        Self::over(look_up, MAX_IDLE)
+        Self::over(look_up, max_idle)
     }
 
     fn over(

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use rusoto_core::RusotoError;
 use rusoto_dynamodb::{
     DynamoDb, TransactWriteItem, TransactWriteItemsError, TransactWriteItemsInput,
@@ -186,7 +186,8 @@ impl DynamoDbStore {
     fn date_of_an_answer(&self, within: Duration) -> anyhow::Result<Option<SystemTime>> {
         let answer = self
             .connections
-            .here()?
+            .here()
+            .context("this store was handed down through too many forks; build one here")?
             .agent
             .get(self.endpoint())
             .config()

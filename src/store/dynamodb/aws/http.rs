@@ -17,7 +17,8 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 
-use crate::store::dynamodb::http::{Connections, Courier};
+use crate::store::dynamodb::connections::Connections;
+use crate::store::dynamodb::http::Courier;
 
 /// When the answer to a request has to be there. It goes with the request through
 /// the SDK, to those who wait for something.
@@ -94,7 +95,7 @@ impl Post {
             .context("a request without a deadline")?;
         let body = body.bytes().context("a streaming request")?;
         let courier = Courier {
-            connections: Arc::clone(&self.connections),
+            line: self.connections.here(),
             deadline,
         };
         let request = ureq::http::Request::from_parts(head, body);

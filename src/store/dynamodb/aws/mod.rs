@@ -17,7 +17,7 @@ use rusoto_dynamodb::ConditionCheck;
 use self::http::Post;
 use self::keys::Keys;
 pub(crate) use self::values::condition_check;
-use super::http::Connections;
+use super::connections::Connections;
 use super::rules::store_over_a_wire;
 use super::{request, rules, table};
 use crate::error::{Error, StoreError};
