@@ -22,7 +22,7 @@ const ENDPOINT: &str = "FIFOLOCK_LIMITS_ENDPOINT";
 const TABLE: &str = "FIFOLOCK_LIMITS_TABLE";
 const WIRE: &str = "FIFOLOCK_LIMITS_WIRE";
 
-const LEASE: Duration = Duration::from_secs(2);
+const LEASE: Duration = Duration::from_secs(3);
 
 /// What a process of its own finds on the server of this one, which has no limits.
 fn run_elsewhere(test: &str) {
