@@ -170,7 +170,7 @@ fn take_by_the_dead() -> Write {
     let now_ms = u64::try_from(now.as_millis()).unwrap();
     Write::Try {
         holder: Holder {
-            id: HolderId::random(),
+            id: HolderId::random().unwrap(),
             lease: LEASE,
             owner: "the dead".into(),
             since_ms: now_ms,

@@ -1,5 +1,6 @@
 //! The blocking loop: carries the steps of a [`Waiter`] out.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,10 +93,11 @@ impl<'a> Acquire<'a> {
         lock: &'a LockName,
         manner: Manner,
         memory: Memory,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let settings = &core.settings;
         let began = core.machine.now();
-        let id = HolderId::random();
+        let bits = core.machine.unique_bits();
+        let id = HolderId::from_bits(bits.map_err(|source| Error::Randomness { source })?);
         let waiter = Waiter::new(Attempt {
             id: id.clone(),
             owner: settings.owner.clone(),
@@ -113,7 +115,7 @@ impl<'a> Acquire<'a> {
             contended: memory.contended,
             watch: memory.watch,
         });
-        Self {
+        Ok(Self {
             core,
             lobby,
             heartbeat,
@@ -130,7 +132,7 @@ impl<'a> Acquire<'a> {
             cancelled_by: None,
             over: false,
             met_others: false,
-        }
+        })
     }
 
     /// Blocks until the lock is granted or the attempt is over.
@@ -153,6 +155,13 @@ impl<'a> Acquire<'a> {
                 }
                 request => self.send(&request),
             };
+            // A store or an observer has forked, and this is the copy. Its store refuses all
+            // writes, so it is looked for only where one failed.
+            if matches!(answer, Answer::Failed(_)) && self.core.is_forked() {
+                return Err(Error::Forked {
+                    lock: self.lock.clone(),
+                });
+            }
             self.notice_cancellation();
         }
     }
@@ -458,8 +467,12 @@ impl Drop for Acquire<'_> {
     /// A panic, of an observer or a store, ends the attempt like a cancellation:
     /// whoever unwinds gives its place back.
     fn drop(&mut self) {
-        if std::mem::replace(&mut self.over, true) {
+        if mem::replace(&mut self.over, true) {
             self.stand_up();
+            return;
+        }
+        if self.core.is_forked() {
+            mem::forget(self.queued.take());
             return;
         }
         self.waiter.cancel();

@@ -1,6 +1,7 @@
 //! The client: the verbs of locking.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,10 @@ use crate::types::{FencingToken, LockName, Ticket};
 /// Clones are cheap and share the thread. The thread ends when the last clone
 /// and the last guard are gone. A client may be used from any thread, also
 /// inside an async runtime; its calls block the calling thread.
+///
+/// A process that is forked from the one that built the client has no heartbeat thread. The
+/// client does not lock there ([`Error::Forked`]); build a client after the fork.
+/// [`inspect`](Self::inspect) and [`list`](Self::list) work.
 ///
 /// ```
 /// use std::time::Duration;
@@ -65,8 +70,8 @@ impl LockClient {
     /// [`outage_limit`](crate::LockClientBuilder::outage_limit) and then fails.
     ///
     /// # Errors
-    /// [`Error::InvalidName`], [`Error::WouldDeadlock`],
-    /// [`Error::AcquireTimeout`], [`Error::Closed`] or [`Error::Store`].
+    /// [`Error::InvalidName`], [`Error::WouldDeadlock`], [`Error::AcquireTimeout`],
+    /// [`Error::Closed`], [`Error::Forked`], [`Error::Randomness`] or [`Error::Store`].
     pub fn acquire(&self, name: &str) -> Result<LockGuard, Error> {
         self.acquire_with(name, AcquireOptions::new())
     }
@@ -90,7 +95,7 @@ impl LockClient {
     /// Asking for a lock that the same thread holds, with neither a time-out nor
     /// a way to cancel, is [`Error::WouldDeadlock`].
     pub fn acquire_with(&self, name: &str, options: AcquireOptions) -> Result<LockGuard, Error> {
-        let lock = LockName::new(name)?;
+        let lock = self.lock(name)?;
         options.check()?;
         let timeout = options
             .timeout
@@ -123,8 +128,8 @@ impl LockClient {
     /// holder or waiter that died as soon as a call that waits would.
     ///
     /// # Errors
-    /// [`Error::InvalidName`], [`Error::Closed`] or [`Error::Store`]. That the
-    /// lock is busy is no error, but `None`.
+    /// [`Error::InvalidName`], [`Error::Closed`], [`Error::Forked`], [`Error::Randomness`]
+    /// or [`Error::Store`]. That the lock is busy is no error, but `None`.
     pub fn try_acquire(&self, name: &str) -> Result<Option<LockGuard>, Error> {
         self.try_acquire_with(name, AcquireOptions::new())
     }
@@ -140,7 +145,7 @@ impl LockClient {
         name: &str,
         options: AcquireOptions,
     ) -> Result<Option<LockGuard>, Error> {
-        let lock = LockName::new(name)?;
+        let lock = self.lock(name)?;
         options.check()?;
         let manner = Manner {
             patience: Patience::TryOnly,
@@ -230,7 +235,8 @@ impl LockClient {
     /// [`request_timeout`](crate::LockClientBuilder::request_timeout).
     ///
     /// # Errors
-    /// [`Error::InvalidName`]; [`Error::Store`] if the store gave no usable answer.
+    /// [`Error::InvalidName`]; [`Error::Forked`]; [`Error::Store`] if the store gave no
+    /// usable answer.
     ///
     /// ```
     /// use dynamodb_fifo_lock::{LockClient, MemoryStore};
@@ -244,7 +250,7 @@ impl LockClient {
     /// # }
     /// ```
     pub fn break_lock(&self, name: &str, token: FencingToken) -> Result<bool, Error> {
-        let lock = LockName::new(name)?;
+        let lock = self.lock(name)?;
         breaking::break_turn(&self.shared.core, &lock, Ticket::new(token.get()))
     }
 
@@ -278,7 +284,8 @@ impl LockClient {
     ///
     /// Blocks until the waits have ended: a round trip as a rule, at most three
     /// times the [request time-out](crate::LockClientBuilder::request_timeout). The report
-    /// says what could not be given back.
+    /// says what could not be given back. In a process that was forked from the client's own
+    /// there is nothing to be closed, and the report is empty.
     ///
     /// ```
     /// use dynamodb_fifo_lock::{LockClient, MemoryStore};
@@ -293,6 +300,9 @@ impl LockClient {
     /// ```
     pub fn close(&self) -> CloseReport {
         let shared = &self.shared;
+        if shared.core.is_forked() {
+            return CloseReport::default();
+        }
         shared.core.close();
         let limit = shared.core.settings.request_timeout * 3;
         let (left_behind, still_leaving) = shared
@@ -302,6 +312,15 @@ impl LockClient {
             held: shared.still_held(),
             left_behind,
             still_leaving,
+        }
+    }
+
+    /// The lock of this name, if this client can do anything with it.
+    fn lock(&self, name: &str) -> Result<LockName, Error> {
+        let lock = LockName::new(name)?;
+        match self.shared.core.is_forked() {
+            true => Err(Error::Forked { lock }),
+            false => Ok(lock),
         }
     }
 
@@ -317,10 +336,20 @@ impl LockClient {
             return Err(Error::Closed { lock: lock.clone() });
         }
         let memory = shared.memories.recall(lock, core.machine.now());
-        let mut acquire =
-            Acquire::new(core, &shared.lobby, &shared.heartbeat, lock, manner, memory);
+        let mut acquire = Acquire::new(
+            core,
+            &shared.lobby,
+            &shared.heartbeat,
+            lock,
+            manner,
+            memory,
+        )?;
         let span = trace::wait(lock);
         let outcome = span.in_scope(|| acquire.run());
+        if let Err(Error::Forked { .. }) = &outcome {
+            mem::forget((attending, acquire));
+            return outcome.map(|_| None);
+        }
         if let Some(error) = acquire.take_left_behind() {
             attending.left_behind(lock, error);
         }
@@ -348,7 +377,7 @@ impl LockClient {
         };
         let ticket = grant.ticket;
         let tenure = Tenure::new(grant, core.settings.heartbeat_interval);
-        let lease = Arc::new(Lease::new(lock.clone(), tenure, Arc::clone(&core.machine)));
+        let lease = Arc::new(Lease::new(lock.clone(), tenure, core));
         shared.remember(&lease);
         if lease.mode == Mode::Exclusive {
             shared.lobby.holds(lock, ticket, lease.lost().clone());
@@ -368,6 +397,15 @@ impl LockClient {
             });
         });
         Ok(Some(guard))
+    }
+}
+
+impl Drop for LockClient {
+    fn drop(&mut self) {
+        if self.shared.core.is_forked() {
+            // Kept alive for ever: what is in there may be locked by threads that are not.
+            mem::forget(Arc::clone(&self.shared));
+        }
     }
 }
 

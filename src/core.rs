@@ -9,8 +9,9 @@ use crate::event::{Event, Observer};
 use crate::lease::Never;
 use crate::machine::SharedMachine;
 use crate::options::Settings;
+use crate::process::Process;
 use crate::protocol::Now;
-use crate::store::LockStore;
+use crate::store::{LockStore, OwnStore};
 use crate::trace;
 
 pub(crate) struct Core {
@@ -18,8 +19,13 @@ pub(crate) struct Core {
     pub(crate) machine: SharedMachine,
     pub(crate) settings: Settings,
     pub(crate) observer: Arc<dyn Observer>,
+    /// The process that has the client's threads.
+    pub(crate) process: Process,
     open: Mutex<Option<Sender<Never>>>,
     closed: Receiver<Never>,
+    /// Closed from the beginning, and never asked in the client's own process: what a guard
+    /// shows in a process that was forked from it.
+    pub(crate) not_here: Receiver<Never>,
 }
 
 impl Core {
@@ -30,13 +36,16 @@ impl Core {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let (open, closed) = bounded(0);
+        let process = Process::current();
         Self {
-            store,
+            store: Arc::new(OwnStore::new(store, process)),
             machine,
             settings,
             observer,
+            process,
             open: Mutex::new(Some(open)),
             closed,
+            not_here: bounded(0).1,
         }
     }
 
@@ -61,6 +70,12 @@ impl Core {
     /// Is closed when the client is.
     pub(crate) fn closed(&self) -> &Receiver<Never> {
         &self.closed
+    }
+
+    /// Whether this process was forked from the client's own. There none of the client's locks
+    /// may be touched: they may be locked for ever, and nobody is at the other end of a channel.
+    pub(crate) fn is_forked(&self) -> bool {
+        !self.process.is_current()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -83,6 +83,7 @@ pub enum Error {
         match reason {
             LossReason::LeaseExpired => "no renewal got through before the lease ended",
             LossReason::Superseded => "the table says it has moved on",
+            LossReason::Forked => "held by the process that this one was forked from",
         }
     )]
     Lost {
@@ -142,8 +143,32 @@ pub enum Error {
         source: StoreError,
     },
 
+    /// This process was forked from the one that built the client. None of the client's
+    /// threads are here, and its locks are the other process's. Nothing was sent.
+    #[error(
+        "the client asked for lock {:?} belongs to the process that this one was forked from; \
+         build a client after the fork",
+        lock.as_str()
+    )]
+    Forked {
+        /// The lock.
+        lock: LockName,
+    },
+
+    /// The operating system gave no random bits for an id. Nothing was sent.
+    #[error(
+        "could not draw a random id from the operating system; let this process use \
+         getrandom(2) or read /dev/urandom"
+    )]
+    Randomness {
+        /// What the system said.
+        source: std::io::Error,
+    },
+
     /// The operating system refused to start a thread.
-    #[error("could not start the heartbeat thread; raise the process's thread limit")]
+    #[error(
+        "could not start a heartbeat thread; raise the limit of threads of the process or its container"
+    )]
     Thread {
         /// What the system said.
         source: std::io::Error,

@@ -1,6 +1,8 @@
 //! The lock while it is held.
 
+use std::any::Any;
 use std::fmt;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use crossbeam_channel::Receiver;
 use rusoto_dynamodb::ConditionCheck;
 
 use crate::core::Core;
+use crate::ending::{Unsent, said, send_elsewhere, send_here};
 use crate::error::{Error, StoreError};
 use crate::event::Event;
 use crate::lease::{Lease, Never};
@@ -37,8 +40,13 @@ use crate::types::{FencingToken, LockName};
 /// [request time-out](crate::LockClientBuilder::request_timeout). Errors go to
 /// the observer; [`release`](Self::release) returns them.
 ///
-/// A guard may be sent to another thread, and dropped anywhere, also inside an
-/// async runtime.
+/// A guard may be sent to another thread, and dropped anywhere: inside an async runtime, in
+/// a `thread_local!` as its thread ends. One that is forgotten ([`std::mem::forget`]) is
+/// held, and renewed, until the process ends.
+///
+/// In a process that is forked from the holder's its copy is not held: it says so
+/// ([`LossReason::Forked`]), and dropping it does nothing. The holder holds on. (A receiver
+/// that was taken from [`lost`](Self::lost) before the fork stays silent there.)
 ///
 /// ```
 /// use dynamodb_fifo_lock::{LockClient, MemoryStore};
@@ -128,8 +136,8 @@ impl LockGuard {
 
     /// A condition for a DynamoDB transaction: put it into a `TransactWriteItems`
     /// next to your own writes, and they are committed only while it is this
-    /// guard's turn. `None` if the store is not in DynamoDB, and if the lock is
-    /// shared. No request.
+    /// guard's turn. `None` if the store is not in DynamoDB, if the lock is
+    /// shared, and in a process that was forked from the holder's. No request.
     ///
     /// This is the strongest fencing there is. The server looks at the lock as it
     /// commits, so neither a pause of this process nor a lease that ended can let
@@ -200,13 +208,20 @@ impl LockGuard {
     /// [`Error::Lost`] if the lock was lost before, [`Error::Store`] if the
     /// release did not get through; the lock then comes free when its lease ends.
     pub fn release(mut self) -> Result<(), Error> {
-        match self.held.take() {
-            Some(shared) => self.finish(&shared),
-            None => Ok(()),
+        if self.lease.is_forked() {
+            let error = self.lost_by(LossReason::Forked);
+            mem::forget(self);
+            return Err(error);
         }
+        let Some(shared) = self.held.take() else {
+            return Ok(());
+        };
+        let released = self.finish(&shared)?;
+        self.tell_release(&shared.core, &Ok(released));
+        Ok(())
     }
 
-    fn finish(&self, shared: &Shared) -> Result<(), Error> {
+    fn finish(&self, shared: &Shared) -> Result<Released, Error> {
         // Before the others are told that the lock is not held any more: whoever is
         // to have it next must not go and look for itself.
         let next = match self.lease.mode {
@@ -217,8 +232,11 @@ impl LockGuard {
         };
         // From here on the guard says that it does not hold, whatever comes of
         // the request; and a renewal still under way changes nothing any more.
-        let (stood, _) = self.lease.settle(|tenure, now| tenure.end(now));
+        let (stood, news) = self.lease.settle(|tenure, now| tenure.end(now));
         shared.forget(&self.lease);
+        if let Some(reason) = news {
+            self.lease.tell_loss(&shared.core, reason);
+        }
         match stood {
             Standing::Lost(reason @ LossReason::LeaseExpired) => {
                 drop(next);
@@ -229,26 +247,36 @@ impl LockGuard {
             Standing::Lost(reason) => Err(self.lost_by(reason)),
             Standing::Held | Standing::Ended => {
                 let held = shared.core.machine.now().since(self.lease.granted_at);
-                let handed_over = self.hand_on(&shared.core, next)?;
+                let handed_over = self.hand_on(&shared.core, next).inspect_err(|error| {
+                    if let Error::Lost { reason, .. } = error {
+                        self.lease.tell_loss(&shared.core, *reason);
+                    }
+                })?;
                 if self.is_shared() {
                     shared.lobby.nudge_first(&self.lease.name);
                 }
-                self.lease.span.in_scope(|| {
-                    shared.core.tell(&Event::Released {
-                        lock: &self.lease.name,
-                        token: self.lease.token(),
-                        held,
-                        handed_over,
-                    });
-                });
-                Ok(())
+                Ok(Released { held, handed_over })
             }
         }
     }
 
+    fn tell_release(&self, core: &Core, outcome: &Result<Released, Error>) {
+        let (lock, token) = (&self.lease.name, self.lease.token());
+        let event = match outcome {
+            Ok(Released { held, handed_over }) => Event::Released {
+                lock,
+                token,
+                held: *held,
+                handed_over: *handed_over,
+            },
+            Err(error) => Event::ReleaseFailed { lock, token, error },
+        };
+        self.lease.tell(core, &event);
+    }
+
     /// Releases the lock, or hands it over to `next`, who waits in this process. Says
     /// whether it was handed over.
-    fn hand_on(&self, core: &Core, next: Option<Reservation>) -> Result<bool, Error> {
+    fn hand_on(&self, core: &Arc<Core>, next: Option<Reservation>) -> Result<bool, Error> {
         let limit = core.settings.request_timeout;
         let give_up_at = core.machine.now().plus(limit * 2);
         let mut releasing = Releasing::new(
@@ -260,14 +288,22 @@ impl LockGuard {
         );
         let mut answer = Answer::Ready;
         let mut first_failure: Option<StoreError> = None;
+        let mut panicked = false;
         loop {
             let now = core.now();
             answer = match releasing.step(answer, now) {
                 ReleaseStep::Write(write) => {
                     let within = limit.min(give_up_at.since(now.moment));
-                    match core.store.write(&self.lease.name, &write, within) {
+                    // While a thread ends a store may panic for want of thread-local
+                    // variables. It is asked again on another one.
+                    let sent = match panicked {
+                        false => send_here(core, &self.lease.name, &write, within),
+                        true => send_elsewhere(core, &self.lease.name, write, within),
+                    };
+                    match sent {
                         Ok(written) => written.into(),
-                        Err(error) => {
+                        Err(Unsent { error, by_panic }) => {
+                            panicked |= by_panic;
                             let failure = error.failure();
                             first_failure.get_or_insert(error);
                             Answer::Failed(failure)
@@ -299,6 +335,15 @@ impl LockGuard {
         }
     }
 
+    /// What is told of a release that ended in a panic.
+    fn panicked(&self, panic: &(dyn Any + Send)) -> Error {
+        Error::Store {
+            lock: self.lease.name.clone(),
+            doing: "release",
+            source: said(panic),
+        }
+    }
+
     fn lost_by(&self, reason: LossReason) -> Error {
         Error::Lost {
             lock: self.lease.name.clone(),
@@ -313,20 +358,27 @@ impl Drop for LockGuard {
         let Some(shared) = self.held.take() else {
             return;
         };
+        if self.lease.is_forked() {
+            // Kept alive for ever: what is in there may be locked by threads that are not.
+            mem::forget((shared, Arc::clone(&self.lease)));
+            return;
+        }
         // A panic here, in a store or an observer, could abort the process if
         // the guard is dropped by a panic in its turn.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.finish(&shared)))
+            .unwrap_or_else(|panic| Err(self.panicked(&*panic)));
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            if let Err(error) = self.finish(&shared) {
-                self.lease.span.in_scope(|| {
-                    shared.core.tell(&Event::ReleaseFailed {
-                        lock: &self.lease.name,
-                        token: self.lease.token(),
-                        error: &error,
-                    });
-                });
-            }
+            self.tell_release(&shared.core, &outcome);
+            drop(shared);
         }));
     }
+}
+
+/// How a release went that got through.
+struct Released {
+    /// From the grant to the release.
+    held: Duration,
+    handed_over: bool,
 }
 
 impl fmt::Debug for LockGuard {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use std::{fmt, vec};
+use std::{fmt, mem, vec};
 
 use crate::core::Core;
 use crate::error::{Error, StoreError};
@@ -239,7 +239,7 @@ impl Iterator for Locks {
                 });
             }
             // A page may be empty although others follow.
-            let after = match std::mem::replace(&mut self.next, Next::End) {
+            let after = match mem::replace(&mut self.next, Next::End) {
                 Next::Beginning => None,
                 Next::After(end) => Some(end),
                 Next::End => return None,
@@ -257,6 +257,14 @@ impl Iterator for Locks {
 }
 
 impl std::iter::FusedIterator for Locks {}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        if self.core.is_forked() {
+            mem::forget(Arc::clone(&self.core));
+        }
+    }
+}
 
 impl fmt::Debug for Locks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Select, TryRecvError};
 
+use crate::chance;
 use crate::clock::{self, Moment};
 
 /// What a new thread runs.
@@ -23,6 +24,14 @@ pub(crate) trait Machine: Send + Sync {
 
     /// A random number from 0 (included) to 1 (excluded).
     fn dice(&self) -> f64;
+
+    /// 128 bits that nobody else draws, in whatever process or machine.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    fn unique_bits(&self) -> io::Result<u128> {
+        chance::unique_bits()
+    }
 
     /// Starts a thread.
     ///
@@ -86,7 +95,7 @@ impl Machine for RealMachine {
     }
 
     fn dice(&self) -> f64 {
-        rand::random()
+        chance::dice()
     }
 
     fn spawn(&self, name: &str, task: Task) -> io::Result<()> {
@@ -106,11 +115,13 @@ impl Machine for RealMachine {
     }
 }
 
-/// The real machine, with a wall clock set by the test, and a count of the waits.
+/// The real machine, with a wall clock set by the test, and a count of the waits. It may
+/// have no chance to draw ids from.
 #[cfg(test)]
 #[derive(Default)]
 pub(crate) struct TestMachine {
     pub(crate) wall_offset_ms: i64,
+    pub(crate) without_chance: bool,
     pub(crate) waits: std::sync::atomic::AtomicUsize,
 }
 
@@ -128,6 +139,13 @@ impl Machine for TestMachine {
 
     fn dice(&self) -> f64 {
         RealMachine.dice()
+    }
+
+    fn unique_bits(&self) -> io::Result<u128> {
+        match self.without_chance {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => RealMachine.unique_bits(),
+        }
     }
 
     fn spawn(&self, name: &str, task: Task) -> io::Result<()> {

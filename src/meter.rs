@@ -123,6 +123,7 @@ impl Observer for Meter {
                 let reason = match reason {
                     LossReason::LeaseExpired => "lease_expired",
                     LossReason::Superseded => "superseded",
+                    LossReason::Forked => "forked",
                 };
                 counter!(LOST, because(reason)).increment(1);
             }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::chance;
+use crate::error::Error;
+
 /// The number that proves *which* grant of a lock a write belongs to.
 ///
 /// It grows with every grant of the same lock, also after the lock's row was
@@ -114,10 +117,19 @@ impl HolderId {
         Self(text.into())
     }
 
-    /// A fresh identity: 128 random bits in hexadecimal.
-    #[must_use]
-    pub fn random() -> Self {
-        Self(format!("{:032x}", rand::random::<u128>()).into())
+    /// A fresh identity: 128 random bits in hexadecimal, drawn from the operating system each
+    /// time. So processes that came out of one by `fork` do not draw the same.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`] if the operating system refuses.
+    pub fn random() -> Result<Self, Error> {
+        chance::unique_bits()
+            .map(Self::from_bits)
+            .map_err(|source| Error::Randomness { source })
+    }
+
+    pub(crate) fn from_bits(bits: u128) -> Self {
+        Self(format!("{bits:032x}").into())
     }
 
     /// The identity's text.
@@ -236,8 +248,8 @@ mod tests {
 
     #[test]
     fn holder_ids_do_not_repeat() {
-        let first = HolderId::random();
+        let first = HolderId::random().unwrap();
         assert_eq!(first.as_str().len(), 32);
-        assert_ne!(first, HolderId::random());
+        assert_ne!(first, HolderId::random().unwrap());
     }
 }

@@ -3,6 +3,9 @@
 
 #[path = "../../src/store/dynamodb/http.rs"]
 mod courier;
+#[path = "../../src/store/dynamodb/names.rs"]
+#[allow(dead_code, unused_imports, reason = "its tests are run elsewhere")]
+mod names;
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +21,7 @@ use ureq::tls::RootCerts;
 
 use crate::support::common::proxy::{Fault, Proxy};
 use crate::support::common::{Table, store_at, unique};
-use courier::Courier;
+use courier::{Courier, Line};
 
 /// Takes a lock and gives it back by turns, each with one UpdateItem that has the same
 /// expressions, values and size as the library's.
@@ -44,7 +47,7 @@ impl Raw {
             input(&serde_json::from_slice(&body).unwrap())
         });
         let courier = Courier {
-            agent: courier::agent(RootCerts::WebPki),
+            line: Some(Line::new(RootCerts::WebPki)),
             deadline: Instant::now() + Duration::from_secs(3_600),
         };
         let keys = StaticProvider::new_minimal("test".into(), "test".into());

@@ -1,18 +1,23 @@
 //! The heartbeat thread: who is due, and what for.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 
 use super::carriers::Carriers;
-use super::renewal::{renew, tell_loss};
+use super::renewal::renew;
 use crate::core::Core;
 use crate::lease::Lease;
 use crate::machine::Task;
 use crate::presence::Presence;
 use crate::protocol::{LossReason, Moment, Standing};
+
+/// So many carriers of renewals are always there. One: a lock must not be lost because a
+/// thread is refused.
+const ALWAYS: usize = 1;
 
 /// So many renewals may be under way at once.
 const CARRIERS: usize = 64;
@@ -103,8 +108,8 @@ impl Beating {
         let (report, reports) = unbounded();
         let machine = &core.machine;
         Self {
-            carriers: Carriers::new(Arc::clone(machine), CARRIERS),
-            announcers: Carriers::new(Arc::clone(machine), ANNOUNCERS),
+            carriers: Carriers::new(Arc::clone(machine), ALWAYS, CARRIERS),
+            announcers: Carriers::new(Arc::clone(machine), 0, ANNOUNCERS),
             core,
             patients: HashMap::new(),
             due: BTreeSet::new(),
@@ -113,6 +118,11 @@ impl Beating {
             report,
             reports,
         }
+    }
+
+    /// Starts the threads that are always there.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        self.carriers.start()
     }
 
     /// Looks after all who are there until the last handle is gone. Sends nothing
@@ -323,7 +333,7 @@ impl Beating {
         let core = Arc::clone(&self.core);
         // With every carrier stuck the observer has to wait. The guard's own channel,
         // which does not depend on them, is closed already.
-        let news = move || tell_loss(&core, &lease, reason);
+        let news = move || lease.tell_loss(&core, reason);
         self.carriers.carry(NEWS, Box::new(news));
     }
 }
@@ -389,7 +399,7 @@ mod tests {
     ) -> Arc<Lease> {
         let lock = LockName::new(name).unwrap();
         let holder = Holder {
-            id: HolderId::random(),
+            id: HolderId::random().unwrap(),
             lease: Duration::from_secs(60),
             owner: "test".into(),
             since_ms: 0,
@@ -415,7 +425,7 @@ mod tests {
             title: Title::Claimed { sent },
         };
         let tenure = Tenure::new(grant, heartbeat);
-        Arc::new(Lease::new(lock, tenure, Arc::clone(&beating.core.machine)))
+        Arc::new(Lease::new(lock, tenure, &beating.core))
     }
 
     #[test]
@@ -450,7 +460,7 @@ mod tests {
         let core = Arc::clone(&beating.core);
         let state = protocol::Presence::new(
             ticket,
-            HolderId::random(),
+            HolderId::random().unwrap(),
             "test".into(),
             Duration::from_secs(20),
             core.machine.now(),

@@ -1,6 +1,8 @@
 //! Threads that carry requests for the heartbeat, so that it never waits for one.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 pub(crate) struct Carriers {
     machine: SharedMachine,
     staff: Arc<Mutex<Staff>>,
+    least: usize,
     most: usize,
 }
 
@@ -54,8 +57,9 @@ impl Staff {
 }
 
 impl Carriers {
-    /// There will be `most` carriers at most.
-    pub(crate) fn new(machine: SharedMachine, most: usize) -> Self {
+    /// There will be `most` carriers at most. Once there are `least` of them, as many stay
+    /// although there is nothing to do: the system may refuse new ones.
+    pub(crate) fn new(machine: SharedMachine, least: usize, most: usize) -> Self {
         let staff = Staff {
             alive: 0,
             idle: Vec::new(),
@@ -67,8 +71,27 @@ impl Carriers {
         Self {
             machine,
             staff: Arc::new(Mutex::new(staff)),
+            least,
             most,
         }
+    }
+
+    /// Starts those who always stay.
+    pub(crate) fn start(&self) -> io::Result<()> {
+        self.staff.lock().alive += self.least;
+        (0..self.least).try_for_each(|_| self.hire())
+    }
+
+    /// Starts a carrier that is counted already.
+    fn hire(&self) -> io::Result<()> {
+        let carrier = Carrier {
+            machine: Arc::clone(&self.machine),
+            presence: Presence(Arc::clone(&self.staff)),
+            least: self.least,
+        };
+        // If the system refuses the thread, the presence is dropped with it.
+        self.machine
+            .spawn("fifolock-renew", Box::new(move || carrier.run()))
     }
 
     /// Has a carrier do `task`, without waiting for it, and within `patience` if there
@@ -112,15 +135,8 @@ impl Carriers {
             (more, now.plus(patience.max(SHORTEST)))
         };
         for _ in 0..more {
-            let carrier = Carrier {
-                machine: Arc::clone(&self.machine),
-                presence: Presence(Arc::clone(&self.staff)),
-            };
-            // If the system refuses the thread, the presence is dropped with it, and
-            // we try again.
-            let _ = self
-                .machine
-                .spawn("fifolock-renew", Box::new(move || carrier.run()));
+            // We try again if it is refused.
+            let _ = self.hire();
         }
         Some(again)
     }
@@ -143,6 +159,7 @@ impl Drop for Carriers {
 struct Carrier {
     machine: SharedMachine,
     presence: Presence,
+    least: usize,
 }
 
 /// What there is for a carrier to do.
@@ -157,7 +174,8 @@ impl Carrier {
     fn run(self) {
         loop {
             match self.next() {
-                Next::Work(task) => task(),
+                // A thread that is lost to a panic might not be replaced.
+                Next::Work(task) => drop(catch_unwind(AssertUnwindSafe(task))),
                 Next::Rest(number, woken) => {
                     if !self.is_woken(number, &woken) {
                         return;
@@ -183,14 +201,19 @@ impl Carrier {
 
     /// Waits; `false` if nobody needed this carrier for long.
     fn is_woken(&self, number: u64, woken: &Receiver<()>) -> bool {
-        let until = self.machine.now().plus(IDLE);
+        let mut until = self.machine.now().plus(IDLE);
         loop {
             self.machine.wait(&[woken], until);
             if has_news(woken) {
                 return true;
             }
-            if self.machine.now() >= until {
+            let now = self.machine.now();
+            if now >= until {
                 let mut staff = self.presence.0.lock();
+                if staff.alive <= self.least {
+                    until = now.plus(IDLE);
+                    continue;
+                }
                 let before = staff.idle.len();
                 staff.idle.retain(|(other, _)| *other != number);
                 // Who is not there any more is being woken.
@@ -219,13 +242,14 @@ mod tests {
 
     use super::*;
     use crate::machine::{Machine, RealMachine, TestMachine};
+    use crate::testing::TestClock;
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
     const SHORT: Duration = Duration::from_millis(1);
 
     fn carriers(most: usize) -> Carriers {
-        Carriers::new(Arc::new(RealMachine), most)
+        Carriers::new(Arc::new(RealMachine), 0, most)
     }
 
     /// Attends until this is so.
@@ -314,7 +338,7 @@ mod tests {
     #[test]
     fn an_errand_wakes_one_of_those_who_rest_and_always_the_same() {
         let machine = Arc::new(TestMachine::default());
-        let carriers = Carriers::new(Arc::clone(&machine) as SharedMachine, 8);
+        let carriers = Carriers::new(Arc::clone(&machine) as SharedMachine, 0, 8);
         let (unhang, hangs) = bounded::<()>(0);
         (0..8).for_each(|_| hang(&carriers, &hangs));
         attend_until(&carriers, || carriers.waiting() == 0);
@@ -336,12 +360,48 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_takes_one_carrier_and_not_its_place() {
-        let carriers = carriers(1);
+    fn a_panic_does_not_cost_a_carrier() {
+        let carriers = Carriers::new(Arc::new(RealMachine), 1, 1);
+        carriers.start().unwrap();
         carriers.carry(SHORT, Box::new(|| panic!("on purpose")));
         let (done, finished) = bounded(1);
         carriers.carry(DEADLINE, Box::new(move || done.send(()).unwrap()));
-        attend_until(&carriers, || finished.len() == 1);
+        // Nobody attends: there would be no other.
+        finished.recv_timeout(DEADLINE).unwrap();
+    }
+
+    #[test]
+    fn those_who_always_stay_stay_although_there_is_nothing_to_do() {
+        let clock = TestClock::frozen();
+        let carriers = Carriers::new(Arc::new(clock.clone()), 1, 4);
+        carriers.start().unwrap();
+        let (unhang, hangs) = bounded::<()>(0);
+        (0..3).for_each(|_| hang(&carriers, &hangs));
+        while carriers.waiting() > 0 {
+            carriers.attend();
+            clock.advance(SHORT);
+        }
+        drop(unhang);
+        let staff = |alive: usize, idle: usize| {
+            let until = Instant::now() + DEADLINE;
+            while {
+                let staff = carriers.staff.lock();
+                (staff.alive, staff.idle.len()) != (alive, idle)
+            } {
+                assert!(Instant::now() < until);
+                clock.advance(SHORT);
+                thread::yield_now();
+            }
+        };
+        let hired = carriers.staff.lock().alive;
+        assert!(hired > 1);
+        staff(hired, hired);
+        clock.advance(IDLE);
+        staff(1, 1);
+        clock.advance(IDLE * 3);
+        let (done, finished) = bounded(1);
+        carriers.carry(DEADLINE, Box::new(move || done.send(()).unwrap()));
+        finished.recv_timeout(DEADLINE).unwrap();
     }
 
     #[test]

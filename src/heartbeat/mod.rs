@@ -30,8 +30,9 @@ impl Heartbeat {
         let (resting, rested) = unbounded();
         let machine = Arc::clone(&core.machine);
         let beating = Beating::new(core, rested);
-        machine
-            .spawn("fifolock-heart", Box::new(move || beating.run(&joins)))
+        beating
+            .prepare()
+            .and_then(|()| machine.spawn("fifolock-heart", Box::new(move || beating.run(&joins))))
             .map_err(|source| Error::Thread { source })?;
         Ok(Self { joining, resting })
     }

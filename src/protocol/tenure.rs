@@ -48,6 +48,8 @@ pub enum LossReason {
     /// The table says that the lock has moved on: somebody went past this
     /// holder, or the lock's row was deleted.
     Superseded,
+    /// This process was forked from the one that holds the lock, and that one holds it still.
+    Forked,
 }
 
 impl Tenure {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{FIRST_TICKET, LockStore, Page, PageEnd, Written, check_ticket};
 use crate::error::StoreError;
+use crate::process::Process;
 use crate::protocol::{Consistency, Write, apply};
 use crate::record::{LockRecord, TicketRow};
 use crate::types::{HolderId, LockName, Ticket};
@@ -18,6 +19,9 @@ const PAGE: usize = 100;
 
 /// A store for tests of programs that use locks, and for locks within one
 /// process. Clones share their records.
+///
+/// It is of no use in a process that is forked from the one that made it: two processes would
+/// each have a copy, and grant the same locks. All requests are refused there.
 ///
 /// ```
 /// use dynamodb_fifo_lock::{LockClient, MemoryStore};
@@ -32,6 +36,8 @@ const PAGE: usize = 100;
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
+    /// The only one that has these records.
+    process: Process,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +52,18 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
     }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        // Asked first: another thread may have had it locked at the moment of the fork.
+        match self.process.is_current() {
+            true => Ok(self.state.lock()),
+            false => Err(StoreError::Rejected {
+                source: "a MemoryStore is of no use in a process that is forked from its own; \
+                         make one after the fork, or keep the locks in DynamoDB"
+                    .into(),
+            }),
+        }
+    }
 }
 
 impl LockStore for MemoryStore {
@@ -55,11 +73,11 @@ impl LockStore for MemoryStore {
         _: Consistency,
         _: Duration,
     ) -> Result<Option<LockRecord>, StoreError> {
-        Ok(self.state.lock().records.get(lock).cloned())
+        Ok(self.state()?.records.get(lock).cloned())
     }
 
     fn write(&self, lock: &LockName, write: &Write, _: Duration) -> Result<Written, StoreError> {
-        let records = &mut self.state.lock().records;
+        let records = &mut self.state()?.records;
         Ok(match apply(records.get(lock), write) {
             Some(record) => {
                 records.insert(lock.clone(), record.clone());
@@ -71,7 +89,7 @@ impl LockStore for MemoryStore {
 
     fn announce(&self, lock: &LockName, row: &TicketRow, _: Duration) -> Result<bool, StoreError> {
         check_ticket(row.ticket)?;
-        let mut state = self.state.lock();
+        let mut state = self.state()?;
         let served = state.records.get(lock).map(|record| record.served);
         let rows = state.rows.entry(lock.clone()).or_default();
         // Nobody else deletes the rows of waiters that never came back.
@@ -94,7 +112,7 @@ impl LockStore for MemoryStore {
         _: Duration,
     ) -> Result<(), StoreError> {
         check_ticket(ticket)?;
-        let all = &mut self.state.lock().rows;
+        let all = &mut self.state()?.rows;
         if let Some(rows) = all.get_mut(lock) {
             if rows.get(&ticket).is_some_and(|row| row.id == *id) {
                 rows.remove(&ticket);
@@ -115,7 +133,7 @@ impl LockStore for MemoryStore {
         _: Duration,
     ) -> Result<Vec<TicketRow>, StoreError> {
         let from = from.max(FIRST_TICKET);
-        let all = &self.state.lock().rows;
+        let all = &self.state()?.rows;
         // A map panics at a range that ends before it begins.
         let rows = all.get(lock).filter(|_| from <= to);
         Ok(rows
@@ -127,7 +145,7 @@ impl LockStore for MemoryStore {
     }
 
     fn list(&self, after: Option<&PageEnd>, _: Duration) -> Result<Page, StoreError> {
-        let records = &self.state.lock().records;
+        let records = &self.state()?.records;
         let mut later = records
             .iter()
             .filter(|(name, _)| after.is_none_or(|end| name.as_str() > end.lock.as_str()));

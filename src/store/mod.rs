@@ -12,6 +12,7 @@ use crate::types::{HolderId, LockName, Ticket};
 
 mod dynamodb;
 mod memory;
+mod own;
 
 #[cfg(feature = "aws-sdk")]
 pub use dynamodb::AwsSdkStore;
@@ -22,6 +23,7 @@ pub use dynamodb::{
     SigningKeys,
 };
 pub use memory::MemoryStore;
+pub(crate) use own::OwnStore;
 
 /// The lowest ticket that can have a row.
 const FIRST_TICKET: Ticket = Ticket::new(1);

@@ -204,7 +204,7 @@ pub(crate) fn queue(
     let record = store.write(lock, &join, WITHIN).unwrap().applied().unwrap();
     let row = TicketRow {
         ticket: record.issued,
-        id: HolderId::random(),
+        id: HolderId::random().unwrap(),
         owner: owner.into(),
         state,
         since_ms,

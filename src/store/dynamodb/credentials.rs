@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
 use async_trait::async_trait;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusoto_core::credential::{
     AwsCredentials, CredentialsError, EnvironmentProvider, ProfileProvider, ProvideAwsCredentials,
 };
@@ -16,6 +16,7 @@ use super::metadata;
 use super::probe::SigningKeys;
 use super::region::from_environment;
 use crate::error::Cause;
+use crate::process::PerProcess;
 
 /// Credentials are fetched anew when they last no longer than this.
 const REFRESH_BEFORE: Duration = Duration::from_secs(300);
@@ -123,6 +124,7 @@ enum Source {
     Profile(Option<String>),
     Container,
     Instance,
+    Fixed(AccessKeys),
     Function(Arc<Fetch>),
 }
 
@@ -168,7 +170,7 @@ impl Credentials {
     /// These keys.
     #[must_use]
     pub fn fixed(keys: AccessKeys) -> Self {
-        Self::from_fn(move || Ok(keys.clone()))
+        Self(Source::Fixed(keys))
     }
 
     /// Whatever the function returns. It is called on a thread of its own, before
@@ -179,6 +181,7 @@ impl Credentials {
 
     fn fetch(&self) -> Result<AccessKeys, Cause> {
         Ok(match &self.0 {
+            Source::Fixed(keys) => keys.clone(),
             Source::Function(fetch) => fetch()?,
             Source::Environment => environment()?.found_in("environment"),
             Source::Profile(name) => profile(name.as_deref())?.found_in("profile"),
@@ -197,6 +200,7 @@ impl fmt::Debug for Credentials {
             Source::Profile(_) => "Credentials::profile",
             Source::Container => "Credentials::container",
             Source::Instance => "Credentials::instance",
+            Source::Fixed(_) => "Credentials::fixed",
             Source::Function(_) => "Credentials::from_fn",
         })
     }
@@ -254,15 +258,22 @@ fn ask(provider: &dyn ProvideAwsCredentials) -> anyhow::Result<AccessKeys> {
 ///
 /// A fetch runs on a thread of its own, so that no request waits for one while
 /// there are keys that may still serve; and a fetch that fails is forgotten
-/// after a moment, so that one bad answer is not kept for ever.
+/// after a moment, so that one bad answer is not kept for ever. Each process has keys of its
+/// own: a fork copies no thread that fetches, and perhaps a lock that was held.
 pub(super) struct Cache<K: Perishable = AccessKeys> {
     fetch: Box<dyn Fn() -> Result<K, Cause> + Send + Sync>,
+    /// What needs no fetch to begin with, and no thread for it.
+    given: Option<K>,
+    kept: PerProcess<Kept<K>>,
+}
+
+struct Kept<K> {
     state: Mutex<State<K>>,
     changed: Condvar,
 }
 
 /// Something that may be worth nothing after a while.
-pub(super) trait Perishable: Clone + Send + 'static {
+pub(super) trait Perishable: Clone + Send + Sync + 'static {
     /// When; `None` for never.
     fn expires_at(&self) -> Option<SystemTime>;
 }
@@ -281,17 +292,36 @@ struct State<K> {
 
 impl Cache {
     pub(super) fn new(credentials: Credentials) -> Arc<Self> {
-        Self::over(move || credentials.fetch())
+        let given = match &credentials.0 {
+            Source::Fixed(keys) => Some(keys.clone()),
+            _ => None,
+        };
+        Self::beginning_with(given, move || credentials.fetch())
     }
 }
 
 impl<K: Perishable> Cache<K> {
     /// A cache of what `fetch` returns.
+    #[cfg(feature = "aws-sdk")]
     pub(super) fn over(fetch: impl Fn() -> Result<K, Cause> + Send + Sync + 'static) -> Arc<Self> {
+        Self::beginning_with(None, fetch)
+    }
+
+    fn beginning_with(
+        given: Option<K>,
+        fetch: impl Fn() -> Result<K, Cause> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             fetch: Box::new(fetch),
+            given,
+            kept: PerProcess::new(),
+        })
+    }
+
+    fn here(&self) -> Option<&Kept<K>> {
+        self.kept.get_or_init(|| Kept {
             state: Mutex::new(State {
-                keys: None,
+                keys: self.given.clone(),
                 fetching: false,
                 failed: None,
             }),
@@ -300,7 +330,10 @@ impl<K: Perishable> Cache<K> {
     }
 
     pub(super) fn get(self: &Arc<Self>, deadline: Instant) -> Result<K, String> {
-        let mut state = self.state.lock();
+        let here = self
+            .here()
+            .ok_or("this store was handed down through too many forks; build one here")?;
+        let mut state = here.state.lock();
         loop {
             let left = state.keys.as_ref().map(time_left);
             if left.is_none_or(|left| left <= REFRESH_BEFORE) {
@@ -317,7 +350,7 @@ impl<K: Perishable> Cache<K> {
                 }
                 _ => {}
             }
-            if self.changed.wait_until(&mut state, deadline).timed_out() {
+            if here.changed.wait_until(&mut state, deadline).timed_out() {
                 return match &state.keys {
                     Some(keys) => Ok(keys.clone()),
                     None => Err("fetching credentials took too long".into()),
@@ -326,7 +359,7 @@ impl<K: Perishable> Cache<K> {
         }
     }
 
-    fn begin_fetch(self: &Arc<Self>, state: &mut State<K>) {
+    fn begin_fetch(self: &Arc<Self>, state: &mut MutexGuard<'_, State<K>>) {
         let just_failed = state
             .failed
             .as_ref()
@@ -339,15 +372,23 @@ impl<K: Perishable> Cache<K> {
             outcome: Err("the search for credentials panicked".into()),
         };
         state.fetching = true;
-        let spawned = thread::Builder::new()
-            .name("fifolock-keys".into())
-            .spawn(move || {
-                let mut fetching = fetching;
-                fetching.outcome = (fetching.cache.fetch)().map_err(|error| format!("{error:#}"));
-            });
+        // Not with the state locked: a thread that is refused drops what it was to do, which
+        // locks the state.
+        let spawned = MutexGuard::unlocked(state, || {
+            thread::Builder::new()
+                .name("fifolock-keys".into())
+                .spawn(move || {
+                    let mut fetching = fetching;
+                    let found = (fetching.cache.fetch)();
+                    fetching.outcome = found.map_err(|error| format!("{error:#}"));
+                })
+        });
         if let Err(error) = spawned {
-            state.fetching = false;
-            state.failed = Some((Instant::now(), error.to_string()));
+            let text = format!(
+                "no thread to look for credentials with ({error}); \
+                 raise the limit of threads of the process or its container"
+            );
+            state.failed = Some((Instant::now(), text));
         }
     }
 }
@@ -361,7 +402,10 @@ struct Fetching<K: Perishable> {
 impl<K: Perishable> Drop for Fetching<K> {
     fn drop(&mut self) {
         let outcome = std::mem::replace(&mut self.outcome, Err(String::new()));
-        let mut state = self.cache.state.lock();
+        let Some(here) = self.cache.here() else {
+            return;
+        };
+        let mut state = here.state.lock();
         state.fetching = false;
         match outcome {
             Ok(keys) => {
@@ -370,7 +414,7 @@ impl<K: Perishable> Drop for Fetching<K> {
             }
             Err(why) => state.failed = Some((Instant::now(), why)),
         }
-        self.cache.changed.notify_all();
+        here.changed.notify_all();
     }
 }
 

@@ -5,7 +5,7 @@
 use std::future::ready;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use bytes::Bytes;
 use rusoto_core::request::{DispatchSignedRequestFuture, HttpResponse};
 use rusoto_core::signature::{SignedRequest, SignedRequestPayload};
@@ -13,6 +13,9 @@ use rusoto_core::{ByteStream, DispatchSignedRequest, HttpDispatchError};
 use ureq::Agent;
 use ureq::http::{Request, Response};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
+
+use super::names::Names;
 
 /// DynamoDB closes idle connections after one to one and a half minutes. Ours
 /// are gone well before that, so that a request rarely meets a closing one.
@@ -24,10 +27,26 @@ const POOL: usize = 64;
 /// No answer to a request of ours comes near this: an item has 400 KB at most.
 const MAX_BODY: u64 = 4 * 1024 * 1024;
 
+/// The connections of one process, and the names that they lead to.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) agent: Agent,
+    names: Names,
+}
+
+impl Line {
+    /// None yet. They will trust `roots`.
+    pub(super) fn new(roots: RootCerts) -> Self {
+        let names = Names::new(MAX_IDLE);
+        let agent = agent(roots, names.clone());
+        Self { agent, names }
+    }
+}
+
 /// An agent that never repeats or redirects a request by itself: whether a
 /// write may be sent again is for the protocol to decide.
-pub(super) fn agent(roots: RootCerts) -> Agent {
-    Agent::config_builder()
+fn agent(roots: RootCerts, names: Names) -> Agent {
+    let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_idle_age(MAX_IDLE)
@@ -35,13 +54,25 @@ pub(super) fn agent(roots: RootCerts) -> Agent {
         .max_idle_connections_per_host(POOL)
         .user_agent(concat!("dynamodb-fifo-lock/", env!("CARGO_PKG_VERSION")))
         .tls_config(TlsConfig::builder().root_certs(roots).build())
-        .build()
-        .new_agent()
+        .build();
+    Agent::with_parts(config, DefaultConnector::default(), names)
+}
+
+/// Whether a connection could not be opened since there are too many open files, of this
+/// process or of the machine.
+fn wants_files(error: &ureq::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let ureq::Error::Io(error) = error else {
+        return false;
+    };
+    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// Carries one request, until its deadline.
 pub(super) struct Courier {
-    pub(super) agent: Agent,
+    /// `None` if the store was handed down through too many forks.
+    pub(super) line: Option<Line>,
     pub(super) deadline: Instant,
 }
 
@@ -99,12 +130,22 @@ impl Courier {
         let left = self.deadline.saturating_duration_since(Instant::now());
         ensure!(!left.is_zero(), "the time for this request was up");
         let url = outgoing.uri().to_string();
-        let outgoing = self
-            .agent
+        let Line { agent, names } = self
+            .line
+            .as_ref()
+            .context("this store was handed down through too many forks; build one here")?;
+        let outgoing = agent
             .configure_request(outgoing)
             .timeout_global(Some(left))
             .build();
-        let (head, mut body) = self.agent.run(outgoing).context(url)?.into_parts();
+        let answer = agent.run(outgoing).map_err(|error| {
+            names.doubt();
+            match wants_files(&error) {
+                true => anyhow!(error).context("raise this process's limit of open files"),
+                false => anyhow!(error),
+            }
+        });
+        let (head, mut body) = answer.context(url)?.into_parts();
         let body = body
             .with_config()
             .limit(MAX_BODY)

@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 use rusoto_core::credential::AwsCredentials;
 use ureq::Agent;
+use ureq::unversioned::transport::DefaultConnector;
 
+use super::names::Names;
 use super::region::Lookup;
 
 /// The host answers within milliseconds, or it is not there.
@@ -33,13 +35,17 @@ const CONTAINER_HOSTS: [&str; 6] = [
 
 /// The host's metadata is never behind a proxy, and never redirects.
 fn agent() -> Agent {
-    Agent::config_builder()
+    let config = Agent::config_builder()
         .proxy(None)
         .max_redirects(0)
         .timeout_connect(Some(CONNECT))
         .timeout_global(Some(REQUEST))
-        .build()
-        .new_agent()
+        .build();
+    Agent::with_parts(
+        config,
+        DefaultConnector::default(),
+        Names::new(Duration::ZERO),
+    )
 }
 
 /// Credentials of the container's task or pod.

@@ -7,12 +7,14 @@
 
 #[cfg(feature = "aws-sdk")]
 mod aws;
+mod connections;
 mod credentials;
 mod failure;
 mod http;
 mod item;
 mod listing;
 mod metadata;
+mod names;
 mod probe;
 mod region;
 mod request;
@@ -36,13 +38,13 @@ use rusoto_dynamodb::{
     ScanError, ScanInput, ScanOutput, TableDescription, TimeToLiveDescription, UpdateItemError,
     UpdateItemInput, UpdateTimeToLiveError, UpdateTimeToLiveInput,
 };
-use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, parse_pem};
 
 #[cfg(feature = "aws-sdk")]
 pub use self::aws::AwsSdkStore;
 #[cfg(feature = "aws-sdk")]
 pub(crate) use self::aws::condition_check;
+use self::connections::Connections;
 pub use self::credentials::{AccessKeys, Credentials};
 use self::credentials::{Cache, Signer};
 use self::http::Courier;
@@ -69,6 +71,9 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 /// Requests run on the calling thread, over HTTP/1.1, without an async runtime.
 /// Each has a deadline, and none is sent twice by itself.
 ///
+/// A store may be used in a process that is forked from its own, by a client that is built
+/// there. It opens connections and fetches credentials of its own then.
+///
 /// ```no_run
 /// use dynamodb_fifo_lock::{DynamoDbStore, LockClient};
 ///
@@ -85,7 +90,7 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 pub struct DynamoDbStore {
     table: String,
     region: Region,
-    agent: Agent,
+    connections: Arc<Connections>,
     credentials: Arc<Cache>,
 }
 
@@ -138,7 +143,7 @@ impl DynamoDbStore {
             deadline,
         };
         let courier = Courier {
-            agent: self.agent.clone(),
+            line: self.connections.here(),
             deadline,
         };
         let client = Client::new_with(signer, courier);
@@ -333,7 +338,7 @@ impl DynamoDbStoreBuilder {
         Ok(DynamoDbStore {
             table: self.table,
             region,
-            agent: http::agent(roots),
+            connections: Connections::new(roots),
             credentials: Cache::new(credentials),
         })
     }

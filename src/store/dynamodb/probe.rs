@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use rusoto_core::RusotoError;
 use rusoto_dynamodb::{
     DynamoDb, TransactWriteItem, TransactWriteItemsError, TransactWriteItemsInput,
@@ -101,7 +101,8 @@ impl DynamoDbStore {
     /// What keeps the action from being carried out, [`StoreError::Denied`] above all.
     pub fn try_action(&self, action: Action, within: Duration) -> Result<(), StoreError> {
         let lock = LockName::nobodys();
-        let (ticket, id) = (Ticket::new(1), HolderId::random());
+        // Nobody draws this one.
+        let (ticket, id) = (Ticket::new(1), HolderId::new("nobody"));
         match action {
             Action::GetItem => self.read(&lock, Consistency::Strong, within).map(drop),
             Action::UpdateItem => {
@@ -182,8 +183,11 @@ impl DynamoDbStore {
         }))
     }
 
-    fn date_of_an_answer(&self, within: Duration) -> Result<Option<SystemTime>, ureq::Error> {
+    fn date_of_an_answer(&self, within: Duration) -> anyhow::Result<Option<SystemTime>> {
         let answer = self
+            .connections
+            .here()
+            .context("this store was handed down through too many forks; build one here")?
             .agent
             .get(self.endpoint())
             .config()

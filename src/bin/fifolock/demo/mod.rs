@@ -63,7 +63,7 @@ pub(crate) fn run(connection: &Connection, args: &Args) -> Result<u8> {
     if !screen.is_terminal() {
         print(&[picture.title()])?;
     }
-    worker::start_all(&stage);
+    worker::start_all(&stage)?;
     let mut told = 0;
     // Far longer than it takes; a machine may be slow.
     let until = Instant::now() + args.lease * 20 + Duration::from_secs(60);

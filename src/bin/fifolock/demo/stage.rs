@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use dynamodb_fifo_lock::{FencingToken, LockGuard, LockName, LockStore, Ticket};
+use dynamodb_fifo_lock::{FencingToken, HolderId, LockGuard, LockName, LockStore, Ticket};
 use parking_lot::{Condvar, Mutex};
 
 /// The workers there are.
@@ -71,7 +71,10 @@ impl Stage {
     pub(super) fn new(store: Arc<dyn LockStore>, lease: Duration) -> Result<Self> {
         Ok(Self {
             store,
-            lock: LockName::new(&format!("fifolock-demo/{:08x}", rand::random::<u32>()))?,
+            lock: LockName::new(&format!(
+                "fifolock-demo/{:.8}",
+                HolderId::random()?.as_str()
+            ))?,
             lease,
             began: Instant::now(),
             scene: Mutex::default(),

@@ -1,5 +1,6 @@
 //! What each worker does.
 
+use std::io;
 use std::sync::{Arc, Weak};
 use std::thread;
 
@@ -10,17 +11,18 @@ use super::cut_off::CutOff;
 use super::pause;
 use super::stage::{Doing, Stage, UNLUCKY, WORKERS, name};
 
-pub(super) fn start_all(stage: &Arc<Stage>) {
+pub(super) fn start_all(stage: &Arc<Stage>) -> io::Result<()> {
     for worker in 0..WORKERS {
         let stage = Arc::clone(stage);
-        thread::spawn(move || match play(&stage, worker) {
+        thread::Builder::new().spawn(move || match play(&stage, worker) {
             Ok(()) => stage.left(worker),
             Err(error) => stage.change(|scene| {
                 let error = error.context(name(worker));
                 scene.failure.get_or_insert(error);
             }),
-        });
+        })?;
     }
+    Ok(())
 }
 
 fn play(stage: &Arc<Stage>, worker: usize) -> Result<()> {

@@ -1,6 +1,7 @@
 //! How the SDK's requests travel: with the same courier as rusoto's.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -15,8 +16,8 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
-use ureq::Agent;
 
+use crate::store::dynamodb::connections::Connections;
 use crate::store::dynamodb::http::Courier;
 
 /// When the answer to a request has to be there. It goes with the request through
@@ -57,7 +58,7 @@ impl Intercept for Deadline {
 /// Carries requests on the thread that makes them.
 #[derive(Clone)]
 pub(super) struct Post {
-    pub(super) agent: Agent,
+    pub(super) connections: Arc<Connections>,
 }
 
 impl fmt::Debug for Post {
@@ -94,7 +95,7 @@ impl Post {
             .context("a request without a deadline")?;
         let body = body.bytes().context("a streaming request")?;
         let courier = Courier {
-            agent: self.agent.clone(),
+            line: self.connections.here(),
             deadline,
         };
         let request = ureq::http::Request::from_parts(head, body);

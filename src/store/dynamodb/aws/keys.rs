@@ -17,6 +17,7 @@ use aws_smithy_runtime_api::client::identity::{
 
 use super::http::Deadline;
 use crate::error::Cause;
+use crate::process::PerProcess;
 use crate::store::dynamodb::credentials::{Cache, Perishable};
 
 /// How long a search for credentials may take. It is begun long before it is needed.
@@ -34,13 +35,26 @@ pub(super) struct NoKeys(String);
 /// Who finds credentials: the SDK says so with the first request.
 type Finder = OnceLock<(SharedIdentityResolver, RuntimeComponents)>;
 
+/// For each process its own: one may be forked while a thread of the other notes the finder.
 pub(super) struct Keys {
+    chains: PerProcess<Chain>,
+}
+
+struct Chain {
     finder: Arc<Finder>,
     cache: Arc<Cache<Kept>>,
 }
 
 impl Keys {
     pub(super) fn new() -> Self {
+        Self {
+            chains: PerProcess::new(),
+        }
+    }
+}
+
+impl Chain {
+    fn new() -> Self {
         let finder = Arc::new(Finder::new());
         let asked = Arc::clone(&finder);
         let cache = Cache::over(move || search(&asked));
@@ -61,14 +75,18 @@ impl ResolveCachedIdentity for Keys {
         components: &'a RuntimeComponents,
         bag: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
-        if self.finder.get().is_none() {
+        let Some(chain) = self.chains.get_or_init(Chain::new) else {
+            let why = "this store was handed down through too many forks; build one here";
+            return IdentityFuture::ready(Err(NoKeys(why.into()).into()));
+        };
+        if chain.finder.get().is_none() {
             // Without this cache, which would otherwise keep itself alive for ever.
             let components = components
                 .to_builder()
                 .with_identity_cache(Some(IdentityCache::no_cache()))
                 .build();
             match components {
-                Ok(components) => drop(self.finder.set((resolver, components))),
+                Ok(components) => drop(chain.finder.set((resolver, components))),
                 Err(error) => return IdentityFuture::ready(Err(error.into())),
             }
         }
@@ -76,7 +94,7 @@ impl ResolveCachedIdentity for Keys {
             Some(Deadline(deadline)) => *deadline,
             None => Instant::now(),
         };
-        let found = self.cache.get(deadline);
+        let found = chain.cache.get(deadline);
         IdentityFuture::ready(match found {
             Ok(kept) => Ok(kept.identity),
             Err(why) => Err(NoKeys(why).into()),

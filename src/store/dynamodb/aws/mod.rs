@@ -17,6 +17,7 @@ use rusoto_dynamodb::ConditionCheck;
 use self::http::Post;
 use self::keys::Keys;
 pub(crate) use self::values::condition_check;
+use super::connections::Connections;
 use super::rules::store_over_a_wire;
 use super::{request, rules, table};
 use crate::error::{Error, StoreError};
@@ -82,7 +83,7 @@ impl AwsSdkStore {
             });
         }
         let post = Post {
-            agent: super::http::agent(super::trusted(None)?),
+            connections: Connections::new(super::trusted(None)?),
         };
         let config = config
             .to_builder()
