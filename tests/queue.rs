@@ -130,7 +130,12 @@ fn a_local_waiter_does_not_overtake_one_of_another_client() {
 /// out by itself, in no time.
 #[test]
 fn a_hand_over_that_got_no_answer_is_found_out() {
-    for fate in [|| Fate::Lost, || Fate::AnswerLost, || Fate::Throttled] {
+    for fate in [
+        || Fate::Lost,
+        || Fate::AnswerLost,
+        || Fate::Throttled,
+        || Fate::Denied,
+    ] {
         let store = FaultyStore::new(MemoryStore::new(), move |_, request| match request {
             Request::Write(Write::HandOver { .. }) => fate(),
             _ => Fate::Fine,

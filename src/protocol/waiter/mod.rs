@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use self::leaving::Leaving;
 use self::recovery::{Spared, Survey};
+use super::failure::Refusals;
 use super::{
     Answer, Attempt, Consistency, GaveUp, Grant, Moment, Notice, Now, Patience, Stall, Step, Title,
     Watch, Write, is_abandoned,
@@ -72,6 +73,7 @@ pub struct Waiter {
     /// When a share at our turn was sent whose effect is not known: the first of them.
     share_lost: Option<Moment>,
     failing_since: Option<Moment>,
+    refusals: Refusals,
     failures: u32,
     cancelled: bool,
     notices: Vec<Notice>,
@@ -102,6 +104,7 @@ impl Waiter {
             try_lost: false,
             share_lost: None,
             failing_since: None,
+            refusals: Refusals::default(),
             failures: 0,
             cancelled: false,
             notices: Vec::new(),
@@ -179,6 +182,7 @@ impl Waiter {
             // speed as soon as one request gets through.
             self.failures /= 2;
             self.failing_since = None;
+            self.refusals.answered();
         }
         if matches!(answer, Answer::Nudged | Answer::HandedOver(_)) {
             // The lock may have been claimed for us, whatever we saw last.
