@@ -10,14 +10,21 @@ use crate::lease::Never;
 use crate::machine::SharedMachine;
 use crate::options::Settings;
 use crate::protocol::Now;
+use crate::semaphore::Semaphore;
 use crate::store::LockStore;
 use crate::trace;
+
+/// So many requests of acquire attempts may be under way at once. Renewals and releases
+/// have no part in this: a thousand threads that begin to acquire at once must not cost
+/// a holder of the same client its lease.
+const MOST_REQUESTS: usize = 32;
 
 pub(crate) struct Core {
     pub(crate) store: Arc<dyn LockStore>,
     pub(crate) machine: SharedMachine,
     pub(crate) settings: Settings,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) requests: Arc<Semaphore>,
     open: Mutex<Option<Sender<Never>>>,
     closed: Receiver<Never>,
 }
@@ -33,6 +40,7 @@ impl Core {
         Self {
             store,
             machine,
+            requests: Semaphore::new(MOST_REQUESTS),
             settings,
             observer,
             open: Mutex::new(Some(open)),

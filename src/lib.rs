@@ -26,6 +26,7 @@ mod builder;
 mod client;
 mod clock;
 mod core;
+mod departure;
 mod error;
 mod event;
 mod guard;
@@ -46,6 +47,7 @@ mod options;
 mod presence;
 pub mod protocol;
 pub mod record;
+mod semaphore;
 mod shared;
 #[cfg(test)]
 mod simulation;

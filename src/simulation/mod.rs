@@ -68,6 +68,7 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
             answer_lost: dice.random_range(0..50),
             late: dice.random_range(0..50),
             throttled: dice.random_range(0..50),
+            denied: dice.random_range(0..20),
             slow: dice.random_range(0..30),
         },
     };
@@ -104,7 +105,9 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
             0 => Duration::from_millis(dice.random_range(1..3_000)),
             _ => Duration::ZERO,
         };
-        let client = start(&world, process, lease, delay);
+        // Now and then its threads wait for each other's requests.
+        let most = dice.random_range(1..=3);
+        let client = start(&world, process, lease, delay, most);
         for _ in 0..dice.random_range(1..=2) {
             world.working.lock().push(process);
             let (world, client) = (Arc::clone(&world), client.clone());
@@ -144,7 +147,13 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
     }
 }
 
-fn start(world: &Arc<World>, process: usize, lease: Duration, delay: Duration) -> LockClient {
+fn start(
+    world: &Arc<World>,
+    process: usize,
+    lease: Duration,
+    delay: Duration,
+    most_requests: usize,
+) -> LockClient {
     let watcher = Arc::clone(world);
     let observer = move |event: &Event<'_>| match event {
         Event::PassedOver { ticket, .. } => {
@@ -178,6 +187,7 @@ fn start(world: &Arc<World>, process: usize, lease: Duration, delay: Duration) -
         .presence(Duration::from_secs(6))
         .clock_allowance(ALLOWANCE)
         .observer(observer)
+        .most_requests(most_requests)
         .machine(Arc::new(VirtualMachine {
             scheduler: Arc::clone(&world.scheduler),
             process,
@@ -203,12 +213,19 @@ fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration
         };
         scheduler.sleep(idle);
         let options = world.kind.options(&mut dice);
+        let in_time = InTime::begin(world);
         let result = match dice.random_range(0..10) {
-            0 | 4 => client.try_acquire_with(LOCK, options),
+            0 | 4 => {
+                let result = client.try_acquire_with(LOCK, options);
+                in_time.check(world, lease / 5 * 2);
+                result
+            }
             1 | 2 => {
                 let patience = Duration::from_millis(dice.random_range(50..4_000));
                 let options = options.timeout(patience);
-                client.acquire_with(LOCK, options).map(Some)
+                let result = client.acquire_with(LOCK, options).map(Some);
+                in_time.check(world, patience);
+                result
             }
             3 => {
                 let (cancel, cancelled) = crossbeam_channel::bounded(1);
@@ -247,6 +264,32 @@ fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration
         }
     }
     world.done(process);
+}
+
+/// What a call may take at most holds whatever the network does, but for a process that
+/// is stopped.
+struct InTime {
+    began: Duration,
+    stops: u64,
+}
+
+impl InTime {
+    fn begin(world: &World) -> Self {
+        Self {
+            began: world.scheduler.now(),
+            stops: world.stops.load(Ordering::SeqCst),
+        }
+    }
+
+    fn check(&self, world: &World, limit: Duration) {
+        let took = world.scheduler.now().saturating_sub(self.began);
+        let stopped = world.stops.load(Ordering::SeqCst) != self.stops;
+        // A second is promised; clocks run at different rates.
+        if !stopped && took > limit + Duration::from_millis(1_010) {
+            let scheduler = &world.scheduler;
+            scheduler.fail(|| format!("a call with a limit of {limit:?} took {took:?}"));
+        }
+    }
 }
 
 fn hold(world: &World, guard: &LockGuard, lease: Duration, dice: &mut StdRng) {
@@ -299,7 +342,7 @@ fn trouble(world: &Arc<World>, clients: &[LockClient], seed: u64) {
             _ => {}
         }
     }
-    world.server.state.lock().faults = Faults::default();
+    world.server.calm();
     scheduler.note(|| "the faults cease".into());
     let end = scheduler.now() + PATIENCE;
     while scheduler.now() < end && !scheduler.is_over() {
@@ -364,7 +407,7 @@ fn every_seed_keeps_the_promises() {
     println!("{seeds} seeds in {:?}: {total:#?}", began.elapsed());
     assert_eq!(total.failure, None);
     assert!(total.lost > 0 && total.crashes > 0 && total.stops > 0 && total.met.late > 0);
-    assert!(total.shares > 0 && total.evicted > 0);
+    assert!(total.shares > 0 && total.evicted > 0 && total.met.denied > 0);
 }
 
 #[test]
