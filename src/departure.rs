@@ -21,7 +21,9 @@ pub(crate) struct Departure {
     pub(crate) waiter: Waiter,
     /// The first request that is to be sent.
     pub(crate) step: Step,
-    /// When to begin, if not at once.
+    pub(crate) left_at: Moment,
+    /// When to give back once more what was given back already, if that is all there is
+    /// to do.
     pub(crate) not_before: Option<Moment>,
     /// If the lock is being claimed in this waiter's name: what came of it is known
     /// first.
@@ -38,7 +40,10 @@ impl Departure {
         if let Some(begin) = self.not_before {
             self.sleep_until(begin);
         }
-        let until = self.core.machine.now().plus(limit * 2);
+        // Those that had to wait for a thread, as a crowd does while the store hangs, do not
+        // take long.
+        let patience = self.core.machine.now().plus(limit * 2);
+        let until = patience.min(self.left_at.plus(limit * 4));
         let mut failed = None;
         loop {
             let answer = match self.send(until, limit) {
@@ -51,6 +56,8 @@ impl Departure {
             };
             match self.waiter.step(answer, self.core.now()) {
                 Step::GaveUp(_) | Step::Granted(_) | Step::Pause(_) => break,
+                // It has said that it left.
+                Step::Announce(_) if self.not_before.is_some() => break,
                 next => self.step = next,
             }
         }

@@ -139,7 +139,10 @@ impl Acquire<'_> {
         let leave_by = *self
             .leave_by
             .get_or_insert_with(|| machine.now().plus(LEAVE));
-        if is_first && let Some(until) = self.unclear_until {
+        if is_first
+            && matches!(step, Step::Write(_))
+            && let Some(until) = self.unclear_until
+        {
             self.again = Some(self.departure(step.clone(), Some(until)));
         }
         if self.verdict.is_none() {
@@ -184,6 +187,7 @@ impl Acquire<'_> {
             lock: self.lock.clone(),
             waiter: self.waiter.clone(),
             step,
+            left_at: self.core.machine.now(),
             not_before,
             verdict: None,
             attending: self.shared.attendance.enter(),
