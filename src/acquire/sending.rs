@@ -142,6 +142,7 @@ impl Acquire<'_> {
         if is_first
             && matches!(step, Step::Write(_))
             && let Some(until) = self.unclear_until
+            && until > machine.now()
         {
             self.again = Some(self.departure(step.clone(), Some(until)));
         }

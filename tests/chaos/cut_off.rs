@@ -217,15 +217,26 @@ fn answered_with_503() {
     contend_through(Mood::Unavailable, "answered with 503");
 }
 
-/// Throttling for less than a lease does not cost the holder its lock.
 #[test]
 fn throttled_for_less_than_a_lease() {
+    refused_for_less_than_a_lease(Mood::Throttled);
+}
+
+#[test]
+fn denied_for_less_than_a_lease() {
+    refused_for_less_than_a_lease(Mood::Denied);
+}
+
+/// That costs the holder neither its lock nor the next one its place.
+fn refused_for_less_than_a_lease(mood: Mood) {
     for mut arena in arenas() {
         let (holder, [next]) = holder_and_waiters(&mut arena);
         arena.wait_until_it_has_claimed(&holder);
-        arena.spoil(&holder, Mood::Throttled);
+        arena.spoil(&holder, mood);
+        arena.spoil(&next, mood);
         thread::sleep(LEASE / 2);
         arena.clear(&holder);
+        arena.clear(&next);
         arena.let_go(&holder);
         arena.wait_until_it_holds(&next);
         let ended = |grant: &crate::book::Grant| grant.ended.clone().unwrap_or_default();
@@ -233,6 +244,7 @@ fn throttled_for_less_than_a_lease() {
         assert!(end.starts_with("released"), "{end}");
         arena.finish(2);
         arena.judge();
+        assert!(arena.ledger.book().account(&next).failures.is_empty());
     }
 }
 
