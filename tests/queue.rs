@@ -415,7 +415,7 @@ fn who_waits_for_long_is_listed_and_whoever_left_is_too() {
         thread::scope(|scope| {
             let waiting = scope.spawn(|| client.acquire(&lock).unwrap());
             let first = joins.recv_timeout(DEADLINE).unwrap();
-            let hasty = client.acquire_timeout(&lock, Duration::from_millis(20));
+            let hasty = client.acquire_timeout(&lock, Duration::from_millis(500));
             assert!(matches!(hasty, Err(Error::AcquireTimeout { .. })));
             let second = joins.recv_timeout(DEADLINE).unwrap();
             wait_for("the announcement", || waiters().len() == 2);

@@ -24,7 +24,7 @@ use self::network::{Faults, Met, Network, Sabotage, Server};
 use self::scheduler::{OUTSIDE, Scheduler, VirtualMachine};
 use self::world::{Kind, World};
 use crate::client::LockClient;
-use crate::error::Error;
+use crate::error::{Error, StoreError};
 use crate::event::Event;
 use crate::guard::LockGuard;
 
@@ -214,7 +214,9 @@ fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration
         scheduler.sleep(idle);
         let options = world.kind.options(&mut dice);
         let in_time = InTime::begin(world);
-        let result = match dice.random_range(0..10) {
+        let choice = dice.random_range(0..10);
+        let only_tries = matches!(choice, 0 | 4);
+        let result = match choice {
             0 | 4 => {
                 let result = client.try_acquire_with(LOCK, options);
                 in_time.check(world, lease / 5 * 2);
@@ -241,6 +243,11 @@ fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration
             }
             _ => client.acquire_with(LOCK, options).map(Some),
         };
+        if let Err(error) = &result
+            && !only_tries
+        {
+            in_time.check_patience(world, error, Duration::from_millis(1_990));
+        }
         match result {
             Ok(Some(guard)) => {
                 world.granted(&guard);
@@ -249,8 +256,14 @@ fn work(world: &Arc<World>, client: &LockClient, process: usize, lease: Duration
                 match dice.random_range(0..3) {
                     0 => drop(guard),
                     _ => {
-                        if guard.release().is_ok() {
-                            world.check_release(&given);
+                        let in_time = InTime::begin(world);
+                        match guard.release() {
+                            Ok(()) => world.check_release(&given),
+                            // It was sent again at least once.
+                            Err(error) => {
+                                let least = Duration::from_millis(39);
+                                in_time.check_patience(world, &error, least);
+                            }
                         }
                     }
                 }
@@ -278,6 +291,22 @@ impl InTime {
         Self {
             began: world.scheduler.now(),
             stops: world.stops.load(Ordering::SeqCst),
+        }
+    }
+
+    /// A refusal is not the end before its time is up.
+    fn check_patience(&self, world: &World, error: &Error, least: Duration) {
+        let Error::Store {
+            source: StoreError::Denied { .. },
+            ..
+        } = error
+        else {
+            return;
+        };
+        let took = world.scheduler.now().saturating_sub(self.began);
+        if took < least {
+            let scheduler = &world.scheduler;
+            scheduler.fail(|| format!("a denial was the end after {took:?}"));
         }
     }
 
