@@ -176,7 +176,8 @@ fn contend_through(mood: Mood, kind: &str) {
         assert!(arena.tally.counts()[kind] > 0);
         let book = arena.ledger.book();
         for name in &names {
-            assert!(book.account(name).failures.is_empty(), "{name}");
+            let failures = &book.account(name).failures;
+            assert!(failures.is_empty(), "{name}: {failures:?}");
         }
     }
 }
@@ -237,8 +238,11 @@ fn refused_for_less_than_a_lease(mood: Mood) {
         thread::sleep(LEASE / 2);
         arena.clear(&holder);
         arena.clear(&next);
+        let before = arena.ledger.book().account(&next).turns;
         arena.let_go(&holder);
-        arena.wait_until_it_holds(&next);
+        arena.wait("the turn of the next one", |book| {
+            book.account(&next).turns > before
+        });
         let ended = |grant: &crate::book::Grant| grant.ended.clone().unwrap_or_default();
         let end = ended(arena.ledger.book().grants_of(&holder).next().unwrap());
         assert!(end.starts_with("released"), "{end}");
