@@ -1,5 +1,7 @@
 //! The blocking loop: carries the steps of a [`Waiter`] out.
 
+mod sending;
+
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,19 +9,24 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError, never};
 
+pub(crate) use self::sending::carry_out;
+use self::sending::{Entered, OVERTIME};
 use crate::core::Core;
+use crate::departure::Departure;
 use crate::error::{Error, StoreError};
 use crate::event::Event;
-use crate::heartbeat::Heartbeat;
 use crate::lease::Never;
-use crate::lobby::{Lobby, Nudge, Rest, Seat};
+use crate::lobby::{Nudge, Rest, Seat, Verdict};
 use crate::machine::has_news;
 use crate::memory::Memory;
 use crate::presence::Presence;
 use crate::protocol::{
-    self, Answer, Attempt, Failure, GaveUp, Grant, Moment, Notice, Patience, Step, Waiter, Watch,
+    self, Answer, Attempt, Failure, FailureKind, GaveUp, Grant, Moment, Notice, Patience, Step,
+    Waiter, Watch,
 };
 use crate::record::Mode;
+use crate::semaphore::Permit;
+use crate::shared::Shared;
 use crate::types::{HolderId, LockName, Ticket};
 
 /// How one acquire is to wait.
@@ -39,15 +46,15 @@ pub(crate) enum Outcome {
 
 /// One acquire attempt on the calling thread.
 pub(crate) struct Acquire<'a> {
-    core: &'a Core,
-    lobby: &'a Arc<Lobby>,
-    heartbeat: &'a Heartbeat,
+    core: &'a Arc<Core>,
+    shared: &'a Shared,
     lock: &'a LockName,
     cancel: Receiver<()>,
     began: Moment,
     waiter: Waiter,
     id: HolderId,
     mode: Mode,
+    patience: Patience,
     /// The place among the waiters of this client, and what the queue is told,
     /// while there is a ticket.
     queued: Option<Queued>,
@@ -57,8 +64,19 @@ pub(crate) struct Acquire<'a> {
     /// A request was sent whose answer the waiter has not been given. Should whoever
     /// hears of it panic, it may have been applied all the same.
     unanswered: bool,
-    /// What failed on the way out.
-    failed_to_leave: Option<StoreError>,
+    /// The right to have a request under way, if there was a wait for it.
+    permit: Option<Permit>,
+    /// If somebody was claiming the lock for us when our time was up.
+    verdict: Option<Verdict>,
+    /// When the caller goes on, be the queue left or not.
+    leave_by: Option<Moment>,
+    /// Another thread leaves the queue for us.
+    delegated: bool,
+    /// Until when a write may yet be applied that was given up on before the time that a
+    /// request is given.
+    unclear_until: Option<Moment>,
+    /// All that leaving does, to be done once more by then.
+    again: Option<Departure>,
     cancelled_by: Option<CancelledBy>,
     over: bool,
     /// Whether the lock turned out to be in use.
@@ -87,13 +105,12 @@ enum Woken {
 
 impl<'a> Acquire<'a> {
     pub(crate) fn new(
-        core: &'a Core,
-        lobby: &'a Arc<Lobby>,
-        heartbeat: &'a Heartbeat,
+        shared: &'a Shared,
         lock: &'a LockName,
         manner: Manner,
         memory: Memory,
     ) -> Result<Self, Error> {
+        let core = &shared.core;
         let settings = &core.settings;
         let began = core.machine.now();
         let bits = core.machine.unique_bits();
@@ -117,18 +134,23 @@ impl<'a> Acquire<'a> {
         });
         Ok(Self {
             core,
-            lobby,
-            heartbeat,
+            shared,
             lock,
             cancel: manner.cancel.unwrap_or_else(never),
             began,
             waiter,
             id,
             mode: manner.mode,
+            patience: manner.patience,
             queued: None,
             failure: None,
             unanswered: false,
-            failed_to_leave: None,
+            permit: None,
+            verdict: None,
+            leave_by: None,
+            delegated: false,
+            unclear_until: None,
+            again: None,
             cancelled_by: None,
             over: false,
             met_others: false,
@@ -151,9 +173,18 @@ impl<'a> Acquire<'a> {
                 Step::GaveUp(why) => {
                     self.over = true;
                     self.queued = None;
+                    if let Some(again) = self.again.take() {
+                        self.shared.heartbeat.leave(again);
+                    }
                     return self.gave_up(why);
                 }
-                request => self.send(&request),
+                request if self.waiter.is_leaving() => self.leave(request),
+                request => match self.enter() {
+                    Entered::Now => self.send(&request),
+                    // It is another moment by now.
+                    Entered::Later => Answer::Ready,
+                    Entered::No(answer) => answer,
+                },
             };
             // A store or an observer has forked, and this is the copy. Its store refuses all
             // writes, so it is looked for only where one failed.
@@ -174,13 +205,6 @@ impl<'a> Acquire<'a> {
     /// What was seen of the lock, for this client's next attempt.
     pub(crate) fn watch(&self) -> &Watch {
         self.waiter.watch()
-    }
-
-    /// What was left behind in the queue because the client was closed and could
-    /// not say so.
-    pub(crate) fn take_left_behind(&mut self) -> Option<StoreError> {
-        self.failed_to_leave
-            .take_if(|_| self.cancelled_by == Some(CancelledBy::Close))
     }
 
     fn step(&mut self, answer: Answer) -> Step {
@@ -220,12 +244,13 @@ impl<'a> Acquire<'a> {
                 now.wall_ms,
             ),
         ));
-        self.heartbeat.announce(&presence);
+        self.shared.heartbeat.announce(&presence);
         let holder = self.waiter.holder(now);
         // Nobody can claim a share in somebody else's name.
         let holder = (self.mode == Mode::Exclusive).then_some(holder);
         Queued {
             seat: self
+                .shared
                 .lobby
                 .enter(self.lock, ticket, holder, Arc::clone(&presence)),
             presence,
@@ -235,59 +260,14 @@ impl<'a> Acquire<'a> {
     /// The ticket does not wait any more: its row goes as well.
     fn stand_up(&mut self) {
         if let Some(queued) = self.queued.take() {
-            self.heartbeat.dequeue(queued.presence);
+            self.shared.heartbeat.dequeue(queued.presence);
         }
-    }
-
-    fn send(&mut self, step: &Step) -> Answer {
-        self.unanswered = true;
-        let limit = self.core.settings.request_timeout;
-        self.goes_on_by(self.core.machine.now().plus(limit));
-        let leaving = self.waiter.is_leaving();
-        match self.ask(step) {
-            Ok(answer) => {
-                self.met_others |= matches!(answer, Answer::Refused(_));
-                answer
-            }
-            Err(error) => {
-                let failure = error.failure();
-                if !self.over {
-                    self.core.tell(&Event::WaitDisturbed {
-                        lock: self.lock,
-                        error: &error,
-                    });
-                }
-                // What fails on the way out is not why we leave.
-                match (leaving, step) {
-                    (true, _) => self.failed_to_leave = Some(error),
-                    (false, Step::Write(_)) => self.failure = Some(("acquire", error)),
-                    (false, _) => self.failure = Some(("watch", error)),
-                }
-                Answer::Failed(failure)
-            }
-        }
-    }
-
-    fn ask(&self, step: &Step) -> Result<Answer, StoreError> {
-        let (store, lock) = (&self.core.store, self.lock);
-        let within = self.core.settings.request_timeout;
-        Ok(match step {
-            Step::Write(write) => store.write(lock, write, within)?.into(),
-            Step::Read(consistency) => Answer::Read(store.read(lock, *consistency, within)?),
-            Step::Look { from, to, limit } => {
-                Answer::Rows(store.look(lock, *from, *to, *limit, within)?)
-            }
-            Step::Announce(row) => {
-                store.announce(lock, row, within)?;
-                Answer::Announced
-            }
-            Step::Pause(_) | Step::Granted(_) | Step::GaveUp(_) => Answer::Ready,
-        })
     }
 
     /// Sleeps. Only the first of this client's waiters polls, and it does not poll
     /// either while the holder right before it is of this client: they are woken.
     fn pause(&mut self, mut until: Moment) -> Answer {
+        self.permit = None;
         let around = self.looks_around_at();
         loop {
             let rest = match &self.queued {
@@ -306,15 +286,16 @@ impl<'a> Acquire<'a> {
                 self.cancelled_by = Some(by);
             }
             if let Some(queued) = &self.queued {
-                // If the holder before us is claiming the lock for us, we cannot go
-                // anywhere before we know how that went.
                 let limit = self.core.settings.request_timeout * 3;
                 self.goes_on_by(self.core.machine.now().plus(limit));
                 let told = match woken {
                     Woken::Nudged(nudge) => Some(nudge),
                     _ => None,
                 };
-                woken = queued.seat.wake(told, limit).map_or(woken, Woken::Nudged);
+                let until = self.core.machine.now().plus(limit);
+                if let Some(verdict) = queued.seat.wake(told, until) {
+                    woken = Woken::Nudged(self.hear(verdict));
+                }
             }
             match woken {
                 Woken::Nudged(Nudge::First) => until = self.core.machine.now(),
@@ -325,6 +306,40 @@ impl<'a> Acquire<'a> {
                 Woken::Cancelled(_) | Woken::Time => return Answer::Ready,
             }
         }
+    }
+
+    /// The holder before us is claiming the lock for us. Waits to hear how that went; but
+    /// not when the attempt is to end: another thread does, before it leaves the queue.
+    fn hear(&mut self, verdict: Verdict) -> Nudge {
+        let machine = &*self.core.machine;
+        let mut until = verdict.until;
+        if let Some(end) = self.waiter.gives_up_at() {
+            until = until.min(end.plus(OVERTIME));
+        }
+        let mut is_to_end = false;
+        loop {
+            if let Some(told) = verdict.told() {
+                return told;
+            }
+            if !is_to_end && self.is_cancelled() {
+                is_to_end = true;
+                until = until.min(machine.now().plus(OVERTIME));
+            }
+            if machine.now() >= until {
+                break;
+            }
+            match is_to_end {
+                true => machine.wait(&[&verdict.nudges], until),
+                false => {
+                    let closed = self.core.closed();
+                    machine.wait(&[&verdict.nudges, &self.cancel, closed], until);
+                }
+            }
+        }
+        if until < verdict.until {
+            self.verdict = Some(verdict);
+        }
+        Nudge::Look
     }
 
     /// Whoever sleeps until it is woken looks for itself once in a while: whether the
@@ -426,7 +441,7 @@ impl<'a> Acquire<'a> {
 
     /// Tells of every waiter of this client how far it has come.
     fn tell_positions(&self, turn: Ticket) {
-        for ticket in self.lobby.waiting(self.lock) {
+        for ticket in self.shared.lobby.waiting(self.lock) {
             if let Some(ahead @ 1..) = ticket.get().checked_sub(turn.get()) {
                 self.core.tell(&Event::Position {
                     lock: self.lock,
@@ -480,7 +495,7 @@ impl Drop for Acquire<'_> {
             let mut answer = match self.unanswered {
                 true => Answer::Failed(Failure {
                     maybe_applied: true,
-                    transient: false,
+                    kind: FailureKind::Final,
                 }),
                 false => Answer::Ready,
             };
@@ -488,7 +503,7 @@ impl Drop for Acquire<'_> {
                 answer = match self.step(answer) {
                     Step::Granted(_) | Step::GaveUp(_) => return,
                     Step::Pause(_) => Answer::Ready,
-                    request => self.send(&request),
+                    request => self.leave(request),
                 };
             }
         }));

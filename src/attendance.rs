@@ -1,5 +1,6 @@
 //! Who of a client is about to acquire something: closing waits for them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -19,7 +20,7 @@ pub struct CloseReport {
     /// The queues that a waiter could not leave properly, and why. Its ticket is
     /// passed over once it shows no sign of life.
     pub left_behind: Vec<(LockName, StoreError)>,
-    /// How many calls had not ended in time.
+    /// How many calls had not ended in time, or not left their queue.
     pub still_leaving: usize,
 }
 
@@ -57,9 +58,9 @@ impl Default for Attendance {
 }
 
 impl Attendance {
-    pub(crate) fn enter(&self) -> Attending<'_> {
+    pub(crate) fn enter(self: &Arc<Self>) -> Attending {
         self.state.lock().present += 1;
-        Attending { attendance: self }
+        Attending(Arc::clone(self))
     }
 
     /// Waits until nobody is present, for no longer than `limit`. Returns what they
@@ -86,21 +87,19 @@ impl Attendance {
 }
 
 /// One call that is under way.
-pub(crate) struct Attending<'a> {
-    attendance: &'a Attendance,
-}
+pub(crate) struct Attending(Arc<Attendance>);
 
-impl Attending<'_> {
+impl Attending {
     /// A place in a queue could not be given back.
     pub(crate) fn left_behind(&self, lock: &LockName, error: StoreError) {
-        let mut state = self.attendance.state.lock();
+        let mut state = self.0.state.lock();
         state.left_behind.push((lock.clone(), error));
     }
 }
 
-impl Drop for Attending<'_> {
+impl Drop for Attending {
     fn drop(&mut self) {
-        self.attendance.state.lock().present -= 1;
-        let _ = self.attendance.one_less.try_send(());
+        self.0.state.lock().present -= 1;
+        let _ = self.0.one_less.try_send(());
     }
 }

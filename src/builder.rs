@@ -24,6 +24,8 @@ pub struct LockClientBuilder {
     wishes: Wishes,
     observer: Option<Arc<dyn Observer>>,
     machine: Option<SharedMachine>,
+    #[cfg(test)]
+    most_requests: Option<usize>,
 }
 
 impl LockClientBuilder {
@@ -56,8 +58,9 @@ impl LockClientBuilder {
         self
     }
 
-    /// How long [`acquire`](LockClient::acquire) waits, up to a year. Defaults to
-    /// no limit.
+    /// How long [`acquire`](LockClient::acquire) waits, up to a year. The call returns
+    /// within a second of that; see [`acquire_timeout`](LockClient::acquire_timeout).
+    /// Defaults to no limit.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.wishes.acquire_timeout = Some(timeout);
         self
@@ -87,7 +90,7 @@ impl LockClientBuilder {
     }
 
     /// For how long every single request of an acquire may fail before the
-    /// acquire fails, up to a year. A waiter that leaves the looking to another one
+    /// acquire fails, up to a year. The call returns within a second of that. A waiter that leaves the looking to another one
     /// of this client may take twice as long. Defaults to 30 s.
     pub fn outage_limit(mut self, limit: Duration) -> Self {
         self.wishes.outage_limit = Some(limit);
@@ -148,6 +151,12 @@ impl LockClientBuilder {
         self
     }
 
+    #[cfg(test)]
+    pub(crate) fn most_requests(mut self, most: usize) -> Self {
+        self.most_requests = Some(most);
+        self
+    }
+
     /// Checks the settings and starts the client's heartbeat thread. Sends
     /// nothing to the store.
     ///
@@ -156,12 +165,18 @@ impl LockClientBuilder {
     /// [`Error::Thread`] if there can be no heartbeat thread.
     pub fn build(self, store: impl LockStore + 'static) -> Result<LockClient, Error> {
         let settings = self.wishes.settle()?;
-        let core = Arc::new(Core::new(
+        #[cfg_attr(not(test), expect(unused_mut, reason = "tests change it"))]
+        let mut core = Core::new(
             Arc::new(store),
             self.machine.unwrap_or_else(|| Arc::new(RealMachine)),
             settings,
             self.observer.unwrap_or_else(|| Arc::new(Silence)),
-        ));
+        );
+        #[cfg(test)]
+        if let Some(most) = self.most_requests {
+            core.requests = crate::semaphore::Semaphore::new(most);
+        }
+        let core = Arc::new(core);
         let heartbeat = Heartbeat::start(Arc::clone(&core))?;
         Ok(LockClient::new(Shared::new(core, heartbeat)))
     }

@@ -11,8 +11,14 @@ use crate::machine::SharedMachine;
 use crate::options::Settings;
 use crate::process::Process;
 use crate::protocol::Now;
+use crate::semaphore::Semaphore;
 use crate::store::{LockStore, OwnStore};
 use crate::trace;
+
+/// So many requests of acquire attempts may be under way at once. Renewals and releases
+/// have no part in this: a thousand threads that begin to acquire at once must not cost
+/// a holder of the same client its lease.
+const MOST_REQUESTS: usize = 32;
 
 pub(crate) struct Core {
     pub(crate) store: Arc<dyn LockStore>,
@@ -21,6 +27,7 @@ pub(crate) struct Core {
     pub(crate) observer: Arc<dyn Observer>,
     /// The process that has the client's threads.
     pub(crate) process: Process,
+    pub(crate) requests: Arc<Semaphore>,
     open: Mutex<Option<Sender<Never>>>,
     closed: Receiver<Never>,
     /// Closed from the beginning, and never asked in the client's own process: what a guard
@@ -40,6 +47,7 @@ impl Core {
         Self {
             store: Arc::new(OwnStore::new(store, process)),
             machine,
+            requests: Semaphore::new(MOST_REQUESTS),
             settings,
             observer,
             process,

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use crate::protocol::{Failure, LossReason};
+use crate::protocol::{Failure, FailureKind, LossReason};
 use crate::types::{FencingToken, InvalidName, LockName};
 
 /// The cause of a failure in a store.
@@ -60,8 +60,9 @@ pub enum Error {
         lock: LockName,
     },
 
-    /// This thread already holds the lock and asked for it again without a
-    /// time-out: it would have waited for itself for ever. Nothing was sent.
+    /// This thread already holds the lock, alone or so many of its permits that there is
+    /// no room for one more, and asked for it again without a time-out: it would have
+    /// waited for itself for ever. Nothing was sent.
     ///
     /// A guard counts for the thread that acquired it, also after it was moved
     /// to another one. To queue behind it nevertheless, give a time-out.
@@ -222,6 +223,19 @@ pub enum StoreError {
         source: Cause,
     },
 
+    /// A request was signed with another time than this machine's clock shows: by a clock
+    /// of the program's, or one that the AWS SDK corrected. It was not sent. The service
+    /// refuses clocks that are far off, and that no lock is taken from a living holder
+    /// rests on it.
+    #[error(
+        "the request was not sent: {source}; set this machine's clock right, and leave \
+         `time_source` and the correction of clock skew out of the SDK's configuration"
+    )]
+    WrongClock {
+        /// Which time, and which one the clock shows.
+        source: Cause,
+    },
+
     /// The lock's row is not a lock record of this crate. It is left alone.
     #[error(
         "the record of lock {lock:?} is malformed: attribute `{attribute}` {problem}; \
@@ -273,22 +287,36 @@ impl StoreError {
             | Self::WrongKeySchema { .. }
             | Self::Throttled { .. }
             | Self::Denied { .. }
+            | Self::WrongClock { .. }
             | Self::Rejected { .. } => false,
         }
     }
 
-    /// Whether sending again can help.
+    /// Whether the store could not be reached or had too much to do. What is refused for
+    /// another reason is sent again as well, for some seconds: see
+    /// [`failure`](Self::failure).
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Throttled { .. } | Self::Unreachable { .. })
     }
 
-    /// What the protocol has to know about this.
+    /// What the protocol has to know about this. The one place that says what is sent
+    /// again, whatever it was for.
     #[must_use]
     pub fn failure(&self) -> Failure {
         Failure {
             maybe_applied: self.maybe_applied(),
-            transient: self.is_transient(),
+            kind: match self {
+                Self::Throttled { .. } | Self::Unreachable { .. } => FailureKind::Transient,
+                // Also a rejection: codes come up that this version does not know.
+                Self::Denied { .. } | Self::TableMissing { .. } | Self::Rejected { .. } => {
+                    FailureKind::Refused
+                }
+                Self::WrongKeySchema { .. }
+                | Self::WrongClock { .. }
+                | Self::Malformed { .. }
+                | Self::UnsupportedSchema { .. } => FailureKind::Final,
+            },
         }
     }
 }

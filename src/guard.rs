@@ -40,9 +40,12 @@ use crate::types::{FencingToken, LockName};
 /// [request time-out](crate::LockClientBuilder::request_timeout). Errors go to
 /// the observer; [`release`](Self::release) returns them.
 ///
+/// A guard that is never dropped holds its lock, and keeps its client's threads, until the
+/// process ends: do not [`mem::forget`](std::mem::forget) it, nor keep it in a cycle of
+/// `Arc`s. Nothing else tells a guard that was leaked from one whose work takes long.
+///
 /// A guard may be sent to another thread, and dropped anywhere: inside an async runtime, in
-/// a `thread_local!` as its thread ends. One that is forgotten ([`std::mem::forget`]) is
-/// held, and renewed, until the process ends.
+/// a `thread_local!` as its thread ends.
 ///
 /// In a process that is forked from the holder's its copy is not held: it says so
 /// ([`LossReason::Forked`]), and dropping it does nothing. The holder holds on. (A receiver
@@ -202,7 +205,8 @@ impl LockGuard {
 
     /// Releases the lock and says whether that worked. Blocks for one round trip
     /// as a rule, at most for twice the client's
-    /// [request time-out](crate::LockClientBuilder::request_timeout).
+    /// [request time-out](crate::LockClientBuilder::request_timeout): for so long it is sent
+    /// again if it fails or the service refuses it.
     ///
     /// # Errors
     /// [`Error::Lost`] if the lock was lost before, [`Error::Store`] if the

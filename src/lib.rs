@@ -27,6 +27,7 @@ mod chance;
 mod client;
 mod clock;
 mod core;
+mod departure;
 mod ending;
 mod error;
 mod event;
@@ -50,6 +51,7 @@ mod presence;
 mod process;
 pub mod protocol;
 pub mod record;
+mod semaphore;
 mod shared;
 #[cfg(test)]
 mod simulation;

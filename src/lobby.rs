@@ -6,13 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use parking_lot::Mutex;
 
 use crate::lease::Never;
-use crate::machine::{SharedMachine, has_news};
+use crate::machine::{Machine, SharedMachine, has_news};
 use crate::presence::Presence;
 use crate::protocol::Moment;
 use crate::record::Holder;
@@ -243,11 +242,10 @@ impl Seat {
         }
     }
 
-    /// Wakes up, having been `told` something or nothing. If somebody is claiming
-    /// the lock in this waiter's name, waits to hear how that went, for no longer
-    /// than `limit`. Returns what the waiter has been told in the end.
-    pub(crate) fn wake(&self, told: Option<Nudge>, limit: Duration) -> Option<Nudge> {
-        let machine = &self.lobby.machine;
+    /// Wakes up, having been `told` something or nothing. If somebody is claiming the
+    /// lock in this waiter's name, it cannot go anywhere before it knows how that went,
+    /// which it will by `until`.
+    pub(crate) fn wake(&self, told: Option<Nudge>, until: Moment) -> Option<Verdict> {
         let reserved = {
             let mut locks = self.lobby.locks.lock();
             let member = locks
@@ -259,22 +257,44 @@ impl Seat {
             })
         };
         if !reserved || matches!(told, Some(Nudge::HandedOver(_) | Nudge::Look)) {
-            return told;
+            return None;
         }
-        let until = machine.now().plus(limit);
-        loop {
-            machine.wait(&[&self.nudges], until);
-            match self.nudges.try_recv() {
-                Ok(Nudge::First) => {}
-                Ok(verdict) => return Some(verdict),
-                Err(_) if machine.now() < until => {}
-                Err(_) => return Some(Nudge::Look),
-            }
-        }
+        Some(Verdict {
+            nudges: self.nudges.clone(),
+            until,
+        })
     }
 
     pub(crate) fn nudges(&self) -> &Receiver<Nudge> {
         &self.nudges
+    }
+}
+
+/// How a claim in a waiter's name went: that is yet to be told.
+pub(crate) struct Verdict {
+    pub(crate) nudges: Receiver<Nudge>,
+    /// Nothing will be told any more after this.
+    pub(crate) until: Moment,
+}
+
+impl Verdict {
+    /// What was told, if anything was.
+    pub(crate) fn told(&self) -> Option<Nudge> {
+        loop {
+            match self.nudges.try_recv() {
+                Ok(Nudge::First) => {}
+                Ok(verdict) => return Some(verdict),
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => return Some(Nudge::Look),
+            }
+        }
+    }
+
+    /// Waits until it is told.
+    pub(crate) fn wait(&self, machine: &dyn Machine) {
+        while self.told().is_none() && machine.now() < self.until {
+            machine.wait(&[&self.nudges], self.until);
+        }
     }
 }
 

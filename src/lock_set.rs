@@ -97,7 +97,8 @@ impl LockClient {
     /// # Errors
     /// As [`acquire_with`](Self::acquire_with), for the first that fails; and
     /// [`Error::Lost`] if one of them was lost before all were there. Those that were
-    /// held by then are released.
+    /// held by then are released, which takes as long for each as dropping its
+    /// [guard](LockGuard) does.
     pub fn acquire_all<N: AsRef<str>>(
         &self,
         names: impl IntoIterator<Item = N>,

@@ -149,6 +149,7 @@ fn why_failed(error: &StoreError) -> &'static str {
         StoreError::Throttled { .. } => "throttled",
         StoreError::Unreachable { .. } => "unreachable",
         StoreError::Denied { .. } => "denied",
+        StoreError::WrongClock { .. } => "clock",
         StoreError::TableMissing { .. } | StoreError::WrongKeySchema { .. } => "table",
         StoreError::Malformed { .. } | StoreError::UnsupportedSchema { .. } => "record",
         StoreError::Rejected { .. } => "rejected",

@@ -177,7 +177,8 @@ impl AcquireOptions {
     }
 
     /// A channel that ends the wait when it receives a message or is closed.
-    /// Defaults to none.
+    /// A request that is under way is waited for; see
+    /// [`acquire_with`](crate::LockClient::acquire_with). Defaults to none.
     #[must_use]
     pub fn cancel(mut self, cancel: Receiver<()>) -> Self {
         self.cancel = Some(cancel);
@@ -198,6 +199,10 @@ impl AcquireOptions {
     /// readers, say. Who asks for the lock alone waits until all of them have left, and
     /// those who come later wait behind it: so neither kind starves the other. Defaults
     /// to holding alone.
+    ///
+    /// A thread that shares may share once more, while there is room. It queues behind those
+    /// who asked for the lock alone in between, and they wait for its first share: give a
+    /// time-out, or do not ask twice.
     ///
     /// All who share stand in the lock's one row, and each of their writes costs a write
     /// unit for each kilobyte of it, which is about eight of them. This is for tens, not

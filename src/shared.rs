@@ -13,6 +13,7 @@ use crate::lease::Lease;
 use crate::lobby::Lobby;
 use crate::memory::Memories;
 use crate::protocol::Standing;
+use crate::record::Mode;
 use crate::types::{FencingToken, LockName};
 
 /// Which thread acquired which locks that are held.
@@ -25,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) lobby: Arc<Lobby>,
     held: Mutex<HeldLocks>,
     pub(crate) memories: Memories,
-    pub(crate) attendance: Attendance,
+    pub(crate) attendance: Arc<Attendance>,
 }
 
 impl Shared {
@@ -36,7 +37,7 @@ impl Shared {
             heartbeat,
             held: Mutex::default(),
             memories: Memories::default(),
-            attendance: Attendance::default(),
+            attendance: Arc::default(),
         }
     }
 
@@ -59,15 +60,26 @@ impl Shared {
         }
     }
 
-    pub(crate) fn held_by_this_thread(&self, lock: &LockName) -> bool {
+    /// Whether this thread would wait for itself if it asked for the lock in this mode:
+    /// what it holds leaves no room.
+    pub(crate) fn would_wait_for_itself(&self, lock: &LockName, mode: Mode) -> bool {
         let key = (thread::current().id(), lock.clone());
-        let held = self.held.lock();
-        held.get(&key).is_some_and(|leases| {
+        let own: Vec<Mode> = {
+            let held = self.held.lock();
+            let leases = held.get(&key).into_iter().flatten();
             leases
-                .iter()
                 .filter_map(Weak::upgrade)
-                .any(|lease| lease.standing() == Standing::Held)
-        })
+                .filter(|lease| lease.standing() == Standing::Held)
+                .map(|lease| lease.mode)
+                .collect()
+        };
+        match mode {
+            Mode::Exclusive => !own.is_empty(),
+            Mode::Shared { limit } => {
+                own.contains(&Mode::Exclusive)
+                    || u32::try_from(own.len()).is_ok_and(|own| own >= limit)
+            }
+        }
     }
 
     pub(crate) fn still_held(&self) -> Vec<(LockName, FencingToken)> {

@@ -4,23 +4,28 @@
 
 mod common;
 
+use std::io::BufReader;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
+use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use crossbeam_channel::{Receiver, bounded};
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::BoxError;
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use dynamodb_fifo_lock::protocol::Consistency;
 use dynamodb_fifo_lock::{
     AwsSdkStore, Error, LockName, LockStore, StoreError, Written, aws_sdk_dynamodb,
 };
 use serde_json::json;
 
-use common::proxy::{Fault, Proxy};
+use common::proxy::{Fault, Proxy, answer, read_request};
 use common::{Table, embedded_table, embedded_tables, quick, sdk_config, tables, unique};
 
 const WITHIN: Duration = Duration::from_secs(10);
@@ -185,6 +190,126 @@ fn retries_and_time_outs_of_the_configuration_do_not_count() {
     let store = store_with(&table, eager);
     let record = store.read(&lock, Consistency::Strong, WITHIN).unwrap();
     assert_eq!(record.unwrap().issued.get(), 11);
+}
+
+/// Signs as a clock that is two hours ahead would.
+#[derive(Debug)]
+struct Ahead;
+
+impl Intercept for Ahead {
+    fn name(&self) -> &'static str {
+        "ahead"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let headers = context.request_mut().headers_mut();
+        let signed = headers.get("x-amz-date").map(read_date);
+        let ahead = signed.unwrap() + Duration::from_secs(7_200);
+        headers.insert("x-amz-date", amz_date(ahead));
+        Ok(())
+    }
+}
+
+/// `20261125T180432Z`.
+fn amz_date(at: SystemTime) -> String {
+    // Sun, 06 Nov 1994 08:49:37 GMT
+    let text = httpdate::fmt_http_date(at);
+    let parts: Vec<&str> = text.split(' ').collect();
+    let month = MONTHS.iter().position(|name| *name == parts[2]).unwrap() + 1;
+    let time = parts[4].replace(':', "");
+    format!("{}{month:02}{}T{time}Z", parts[3], parts[1])
+}
+
+fn read_date(text: &str) -> SystemTime {
+    let month: usize = text[4..6].parse().unwrap();
+    let (year, month, day) = (&text[..4], MONTHS[month - 1], &text[6..8]);
+    let (hour, minute, second) = (&text[9..11], &text[11..13], &text[13..15]);
+    // Which day of the week it was is not in the text.
+    ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+        .iter()
+        .find_map(|name| {
+            let text = format!("{name}, {day} {month} {year} {hour}:{minute}:{second} GMT");
+            httpdate::parse_http_date(&text).ok()
+        })
+        .unwrap()
+}
+
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
+#[test]
+fn a_request_that_was_signed_by_another_clock_is_not_sent() {
+    let table = embedded_table();
+    let proxy = Proxy::before(&table.endpoint, |_| Fault::None);
+    let through_proxy = Table {
+        endpoint: proxy.endpoint.clone(),
+        ..table
+    };
+    let store = store_with(&through_proxy, |config| config.interceptor(Ahead));
+    let client = quick().build(store).unwrap();
+    let began = Instant::now();
+    let error = client.acquire(&unique("ahead")).unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            Error::Store {
+                source: StoreError::WrongClock { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.to_string().contains("clock"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(2), "it is final");
+    assert!(proxy.take_operations().is_empty());
+}
+
+/// A service whose clock is two hours ahead of ours, and which says so. Newer versions of
+/// the SDK would sign by its clock from the second request on, and get through with a
+/// clock that is not theirs to lock by.
+#[test]
+fn the_services_clock_is_not_taken_for_ours() {
+    const REFUSAL: &str = r#"{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"Signature expired"}"#;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (signed, dates) = unbounded();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream);
+            while let Some((headers, _)) = read_request(&mut reader) {
+                let mut headers = headers.into_iter();
+                let date = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-amz-date"));
+                let _ = signed.send(date.map(|(_, date)| date));
+                let theirs = SystemTime::now() + Duration::from_secs(7_200);
+                let date = format!("Date: {}\r\n", httpdate::fmt_http_date(theirs));
+                let _ = answer(reader.get_mut(), 400, &date, REFUSAL.as_bytes());
+            }
+        }
+    });
+    for wire in [common::Wire::Rusoto, common::Wire::AwsSdk] {
+        let store = wire.store_at(&endpoint, "locks");
+        let lock = LockName::new("x").unwrap();
+        for _ in 0..3 {
+            let error = store.read(&lock, Consistency::Strong, WITHIN).unwrap_err();
+            assert!(matches!(error, StoreError::Denied { .. }), "{error}");
+            let date = read_date(&dates.recv_timeout(WITHIN).unwrap().unwrap());
+            let apart = match SystemTime::now().duration_since(date) {
+                Ok(apart) => apart,
+                Err(ahead) => ahead.duration(),
+            };
+            assert!(
+                apart < Duration::from_secs(60),
+                "{}: {apart:?}",
+                wire.name()
+            );
+        }
+    }
 }
 
 fn enqueue() -> dynamodb_fifo_lock::protocol::Write {

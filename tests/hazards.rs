@@ -252,7 +252,12 @@ fn the_token_reaches_the_user_and_stops_a_stale_write() {
 /// Hazard: one failed heartbeat of any kind gives the lock up.
 #[test]
 fn one_failed_renewal_is_not_fatal() {
-    for fate in [|| Fate::Lost, || Fate::AnswerLost, || Fate::Throttled] {
+    for fate in [
+        || Fate::Lost,
+        || Fate::AnswerLost,
+        || Fate::Throttled,
+        || Fate::Denied,
+    ] {
         let renewals = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&renewals);
         // Every other renewal fails.

@@ -130,7 +130,12 @@ fn a_local_waiter_does_not_overtake_one_of_another_client() {
 /// out by itself, in no time.
 #[test]
 fn a_hand_over_that_got_no_answer_is_found_out() {
-    for fate in [|| Fate::Lost, || Fate::AnswerLost, || Fate::Throttled] {
+    for fate in [
+        || Fate::Lost,
+        || Fate::AnswerLost,
+        || Fate::Throttled,
+        || Fate::Denied,
+    ] {
         let store = FaultyStore::new(MemoryStore::new(), move |_, request| match request {
             Request::Write(Write::HandOver { .. }) => fate(),
             _ => Fate::Fine,
@@ -411,7 +416,7 @@ fn who_waits_for_long_is_listed_and_whoever_left_is_too() {
         thread::scope(|scope| {
             let waiting = scope.spawn(|| client.acquire(&lock).unwrap());
             let first = joins.recv_timeout(DEADLINE).unwrap();
-            let hasty = client.acquire_timeout(&lock, Duration::from_millis(20));
+            let hasty = client.acquire_timeout(&lock, Duration::from_millis(500));
             assert!(matches!(hasty, Err(Error::AcquireTimeout { .. })));
             let second = joins.recv_timeout(DEADLINE).unwrap();
             wait_for("the announcement", || waiters().len() == 2);

@@ -299,27 +299,51 @@ fn whoever_holds_alone_is_alone() {
     }
 }
 
+/// It is told only if it really would: what it holds leaves no room.
 #[test]
 fn a_thread_that_would_wait_for_itself_is_told_in_every_mode() {
     let client = quick().build(MemoryStore::new()).unwrap();
-    for held in [reading(), AcquireOptions::new()] {
-        let guard = client.acquire_with("self", held).unwrap();
-        for asked in [reading(), AcquireOptions::new()] {
-            let error = client.acquire_with("self", asked).unwrap_err();
-            assert!(matches!(error, Error::WouldDeadlock { .. }), "{error}");
+    let permit = |permits| AcquireOptions::new().permits(permits);
+    let alone = AcquireOptions::new;
+    for (held, asked, waits_for_itself) in [
+        (vec![alone()], alone(), true),
+        (vec![alone()], reading(), true),
+        (vec![alone()], permit(5), true),
+        (vec![reading()], alone(), true),
+        (vec![reading()], reading(), false),
+        (vec![reading(); 3], reading(), false),
+        (vec![permit(2)], permit(2), false),
+        (vec![permit(2); 2], permit(2), true),
+        (vec![permit(3); 2], permit(2), true),
+        (vec![permit(2); 2], permit(3), false),
+        (vec![permit(1)], permit(1), true),
+    ] {
+        let held: Vec<_> = held
+            .into_iter()
+            .map(|options| {
+                client
+                    .acquire_with("self", options.timeout(DEADLINE))
+                    .unwrap()
+            })
+            .collect();
+        let outcome = client.acquire_with("self", asked.clone());
+        match &outcome {
+            Err(Error::WouldDeadlock { .. }) => assert!(waits_for_itself, "{asked:?}"),
+            Ok(_) => assert!(!waits_for_itself, "{asked:?}"),
+            Err(error) => panic!("{asked:?}: {error}"),
         }
-        let timed = client.acquire_timeout("self", Duration::from_millis(50));
-        assert!(matches!(timed, Err(Error::AcquireTimeout { .. })));
-        guard.release().unwrap();
+        drop(outcome);
+        // With a time-out it may wait for itself; and another thread may for it.
+        if waits_for_itself {
+            let timed = asked.clone().timeout(Duration::from_millis(50));
+            let timed = client.acquire_with("self", timed);
+            assert!(matches!(timed, Err(Error::AcquireTimeout { .. })));
+        }
+        drop(held);
+        // What was held is no reason.
+        drop(client.acquire_with("self", asked).unwrap());
     }
-    // With a time-out, or without waiting, it shares what it shares already.
-    let guards = [
-        client.acquire_with("self", reading()).unwrap(),
-        client
-            .acquire_with("self", reading().timeout(DEADLINE))
-            .unwrap(),
-        read(&client, "self"),
-    ];
+    let guards = [(); 3].map(|()| read(&client, "self"));
     assert_eq!(sharers(&client, "self"), guards.len());
     let report = client.close();
     assert_eq!(report.held.len(), guards.len());

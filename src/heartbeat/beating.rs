@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use super::carriers::Carriers;
 use super::renewal::renew;
 use crate::core::Core;
+use crate::departure::Departure;
 use crate::lease::Lease;
 use crate::machine::Task;
 use crate::presence::Presence;
@@ -25,6 +26,10 @@ const CARRIERS: usize = 64;
 /// So many rows of waiters may be under way at once: they must not keep renewals
 /// waiting.
 const ANNOUNCERS: usize = 16;
+
+/// So many attempts may be on their way out at once, beside those whose callers wait
+/// for that.
+const LEAVERS: usize = 16;
 
 /// What is to be done for somebody waits for a carrier for no longer than this part of the
 /// time that is left for it.
@@ -54,6 +59,8 @@ pub(super) enum Charge {
     Presence(Arc<Presence>),
     /// Delete its row.
     Departed(Arc<Presence>),
+    /// Give back what an attempt may have.
+    Departure(Box<Departure>),
 }
 
 /// A lease or a waiter under the heartbeat's care.
@@ -92,6 +99,7 @@ pub(super) struct Beating {
     core: Arc<Core>,
     carriers: Carriers,
     announcers: Carriers,
+    leavers: Carriers,
     patients: HashMap<u64, Patient>,
     /// Each patient that is to be looked at again, once.
     due: BTreeSet<(Moment, u64)>,
@@ -110,6 +118,7 @@ impl Beating {
         Self {
             carriers: Carriers::new(Arc::clone(machine), ALWAYS, CARRIERS),
             announcers: Carriers::new(Arc::clone(machine), 0, ANNOUNCERS),
+            leavers: Carriers::new(Arc::clone(machine), 0, LEAVERS),
             core,
             patients: HashMap::new(),
             due: BTreeSet::new(),
@@ -137,8 +146,9 @@ impl Beating {
                     Ok(charge) => self.join(charge),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {
-                        // There may be rows left to delete.
+                        // There may be rows left to delete, and queues to leave.
                         self.announcers.attend();
+                        self.leavers.attend();
                         return;
                     }
                 }
@@ -151,7 +161,7 @@ impl Beating {
             }
             self.tend_those_due();
             let due = self.due.first().map(|(at, _)| *at);
-            let crowds = [self.carriers.attend(), self.announcers.attend()];
+            let crowds = [&self.carriers, &self.announcers, &self.leavers].map(Carriers::attend);
             let wake = crowds
                 .into_iter()
                 .flatten()
@@ -189,6 +199,11 @@ impl Beating {
                     self.announcers
                         .carry(patience, Box::new(move || presence.dequeue(&core)));
                 }
+                return;
+            }
+            Charge::Departure(departure) => {
+                let patience = self.core.settings.claim_grace / PATIENCE;
+                self.leavers.carry(patience, Box::new(|| departure.run()));
                 return;
             }
         };

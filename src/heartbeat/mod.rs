@@ -11,6 +11,7 @@ use crossbeam_channel::{Sender, unbounded};
 
 use self::beating::{Beating, Charge, GLANCE};
 use crate::core::Core;
+use crate::departure::Departure;
 use crate::error::Error;
 use crate::lease::Lease;
 use crate::presence::Presence;
@@ -51,6 +52,11 @@ impl Heartbeat {
     /// Tells the queue of `presence` while its waiter holds on to it.
     pub(crate) fn announce(&self, presence: &Arc<Presence>) {
         let _ = self.joining.send(Charge::Presence(Arc::clone(presence)));
+    }
+
+    /// Leaves a queue for an attempt that has ended.
+    pub(crate) fn leave(&self, departure: Departure) {
+        let _ = self.joining.send(Charge::Departure(Box::new(departure)));
     }
 
     /// Deletes the row of a waiter that does not wait any more.

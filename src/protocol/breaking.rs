@@ -1,6 +1,7 @@
 //! Taking a turn away from whoever has it, because an operator says so.
 
-use super::{Answer, Moment, Now, Write, backoff};
+use super::failure::Refusals;
+use super::{Answer, FailureKind, Moment, Now, Write, backoff};
 use crate::record::LockRecord;
 use crate::types::Ticket;
 
@@ -11,6 +12,9 @@ pub struct Breaking {
     ticket: Ticket,
     give_up_at: Moment,
     failures: u32,
+    refusals: Refusals,
+    /// When the last step was asked for.
+    sent: Moment,
     /// An earlier send may have been applied.
     maybe_applied: bool,
 }
@@ -48,12 +52,23 @@ impl Breaking {
             ticket,
             give_up_at,
             failures: 0,
+            refusals: Refusals::default(),
+            sent: give_up_at,
             maybe_applied: false,
         }
     }
 
     /// Takes the answer to the last step and says what to do next.
     pub fn step(&mut self, answer: Answer, now: Now) -> BreakStep {
+        if !matches!(answer, Answer::Ready | Answer::Failed(_)) {
+            self.refusals.answered();
+        }
+        let step = self.next(answer, now);
+        self.sent = now.moment;
+        step
+    }
+
+    fn next(&mut self, answer: Answer, now: Now) -> BreakStep {
         let time_is_up = now.moment >= self.give_up_at;
         match answer {
             Answer::Applied(_) => BreakStep::Done(BreakEnd::Broken),
@@ -78,8 +93,13 @@ impl Breaking {
             Answer::Failed(failure) => {
                 self.failures = self.failures.saturating_add(1);
                 self.maybe_applied |= failure.maybe_applied;
+                let end = match failure.kind {
+                    FailureKind::Transient => self.give_up_at,
+                    FailureKind::Refused => self.give_up_at.min(self.refusals.refused(self.sent)),
+                    FailureKind::Final => now.moment,
+                };
                 let again = now.moment.plus(backoff(self.failures, now.dice));
-                if !failure.transient || again >= self.give_up_at {
+                if again >= end {
                     return BreakStep::Done(BreakEnd::Failed);
                 }
                 BreakStep::Pause(again)
@@ -105,7 +125,7 @@ mod tests {
 
     const LOST: Answer = Answer::Failed(Failure {
         maybe_applied: true,
-        transient: true,
+        kind: FailureKind::Transient,
     });
 
     fn now(millis: u64) -> Now {

@@ -14,9 +14,11 @@
 //! * [`Breaking`]: taking a turn away because an operator says so.
 //! * [`Watch`]: how long a record has stood still, as one observer saw it.
 //! * [`Pace`]: how long to pause between two looks.
+//! * [`Failure`]: whether, and for how long, a failed request is sent again.
 
 mod attempt;
 mod breaking;
+mod failure;
 mod issued;
 mod pace;
 mod presence;
@@ -29,6 +31,7 @@ mod write;
 
 pub use attempt::{Attempt, GaveUp, Grant, Notice, Patience, Step, Title};
 pub use breaking::{BreakEnd, BreakStep, Breaking};
+pub use failure::{Failure, FailureKind, REFUSED_AT_FIRST, REFUSED_LATER};
 pub use pace::{Pace, Place, backoff};
 pub use presence::{ANNOUNCE_DELAY, Presence, expiry};
 pub use release::{ReleaseEnd, ReleaseStep, Releasing};
@@ -87,13 +90,4 @@ pub enum Answer {
     HandedOver(Moment),
     /// No usable answer.
     Failed(Failure),
-}
-
-/// What is known about a request that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Failure {
-    /// Whether the request, if it was a write, may have been applied all the same.
-    pub maybe_applied: bool,
-    /// Whether sending again can help.
-    pub transient: bool,
 }

@@ -1,6 +1,6 @@
 //! Giving a lock back through lost answers.
 
-use super::{Answer, Moment, Now, Write, backoff};
+use super::{Answer, FailureKind, Moment, Now, Write, backoff};
 use crate::record::{Holder, Mode};
 use crate::types::{HolderId, Ticket};
 
@@ -88,7 +88,7 @@ impl Releasing {
                 self.failures = self.failures.saturating_add(1);
                 self.maybe_applied |= failure.maybe_applied;
                 let again = now.moment.plus(backoff(self.failures, now.dice));
-                if !failure.transient || again >= self.give_up_at {
+                if failure.kind == FailureKind::Final || again >= self.give_up_at {
                     return ReleaseStep::Done(ReleaseEnd::Failed);
                 }
                 ReleaseStep::Pause(again)
@@ -199,7 +199,7 @@ mod tests {
 
     const LOST: Answer = Answer::Failed(Failure {
         maybe_applied: true,
-        transient: true,
+        kind: FailureKind::Transient,
     });
 
     #[test]

@@ -24,7 +24,7 @@ use self::network::{Faults, Met, Network, Sabotage, Server};
 use self::scheduler::{OUTSIDE, Scheduler, VirtualMachine};
 use self::world::{Habit, Kind, Verb, Worker, World};
 use crate::client::LockClient;
-use crate::error::Error;
+use crate::error::{Error, StoreError};
 use crate::event::Event;
 use crate::guard::LockGuard;
 
@@ -69,6 +69,7 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
             answer_lost: dice.random_range(0..50),
             late: dice.random_range(0..50),
             throttled: dice.random_range(0..50),
+            denied: dice.random_range(0..20),
             slow: dice.random_range(0..30),
         },
     };
@@ -106,7 +107,9 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
             0 => Duration::from_millis(dice.random_range(1..3_000)),
             _ => Duration::ZERO,
         };
-        let client = start(&world, process, lease, delay);
+        // Now and then its threads wait for each other's requests.
+        let most = dice.random_range(1..=3);
+        let client = start(&world, process, lease, delay, most);
         for _ in 0..dice.random_range(1..=2) {
             world.working.lock().push(Worker {
                 process,
@@ -150,7 +153,13 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
     }
 }
 
-fn start(world: &Arc<World>, process: usize, lease: Duration, delay: Duration) -> LockClient {
+fn start(
+    world: &Arc<World>,
+    process: usize,
+    lease: Duration,
+    delay: Duration,
+    most_requests: usize,
+) -> LockClient {
     let watcher = Arc::clone(world);
     let observer = move |event: &Event<'_>| match event {
         Event::PassedOver { ticket, .. } => {
@@ -184,6 +193,7 @@ fn start(world: &Arc<World>, process: usize, lease: Duration, delay: Duration) -
         .presence(Duration::from_secs(6))
         .clock_allowance(ALLOWANCE)
         .observer(observer)
+        .most_requests(most_requests)
         .machine(Arc::new(VirtualMachine {
             scheduler: Arc::clone(&world.scheduler),
             process,
@@ -222,11 +232,20 @@ fn work(
         };
         scheduler.sleep(idle);
         let options = world.kind.options(&mut dice);
-        let result = match habit.verb(&mut dice) {
-            Verb::Try => client.try_acquire_with(LOCK, options),
+        let in_time = InTime::begin(world);
+        let verb = habit.verb(&mut dice);
+        let only_tries = matches!(verb, Verb::Try);
+        let result = match verb {
+            Verb::Try => {
+                let result = client.try_acquire_with(LOCK, options);
+                in_time.check(world, lease / 5 * 2);
+                result
+            }
             Verb::GiveUp(patience) => {
                 let options = options.timeout(patience);
-                client.acquire_with(LOCK, options).map(Some)
+                let result = client.acquire_with(LOCK, options).map(Some);
+                in_time.check(world, patience);
+                result
             }
             Verb::Cancel => {
                 let (cancel, cancelled) = crossbeam_channel::bounded(1);
@@ -242,6 +261,11 @@ fn work(
             }
             Verb::Wait => client.acquire_with(LOCK, options).map(Some),
         };
+        if let Err(error) = &result
+            && !only_tries
+        {
+            in_time.check_patience(world, error, Duration::from_millis(1_990));
+        }
         match result {
             Ok(Some(guard)) => {
                 world.holds(true);
@@ -252,8 +276,14 @@ fn work(
                 match dice.random_range(0..3) {
                     0 => drop(guard),
                     _ => {
-                        if guard.release().is_ok() {
-                            world.check_release(&given);
+                        let in_time = InTime::begin(world);
+                        match guard.release() {
+                            Ok(()) => world.check_release(&given),
+                            // It was sent again at least once.
+                            Err(error) => {
+                                let least = Duration::from_millis(39);
+                                in_time.check_patience(world, &error, least);
+                            }
                         }
                     }
                 }
@@ -267,6 +297,48 @@ fn work(
         }
     }
     world.done();
+}
+
+/// What a call may take at most holds whatever the network does, but for a process that
+/// is stopped.
+struct InTime {
+    began: Duration,
+    stops: u64,
+}
+
+impl InTime {
+    fn begin(world: &World) -> Self {
+        Self {
+            began: world.scheduler.now(),
+            stops: world.stops.load(Ordering::SeqCst),
+        }
+    }
+
+    /// A refusal is not the end before its time is up.
+    fn check_patience(&self, world: &World, error: &Error, least: Duration) {
+        let Error::Store {
+            source: StoreError::Denied { .. },
+            ..
+        } = error
+        else {
+            return;
+        };
+        let took = world.scheduler.now().saturating_sub(self.began);
+        if took < least {
+            let scheduler = &world.scheduler;
+            scheduler.fail(|| format!("a denial was the end after {took:?}"));
+        }
+    }
+
+    fn check(&self, world: &World, limit: Duration) {
+        let took = world.scheduler.now().saturating_sub(self.began);
+        let stopped = world.stops.load(Ordering::SeqCst) != self.stops;
+        // A second is promised; clocks run at different rates.
+        if !stopped && took > limit + Duration::from_millis(1_010) {
+            let scheduler = &world.scheduler;
+            scheduler.fail(|| format!("a call with a limit of {limit:?} took {took:?}"));
+        }
+    }
 }
 
 fn hold(world: &World, guard: &LockGuard, lease: Duration, dice: &mut StdRng) {
@@ -322,7 +394,7 @@ fn trouble(world: &Arc<World>, clients: &[LockClient], seed: u64) {
             _ => {}
         }
     }
-    world.server.state.lock().faults = Faults::default();
+    world.server.calm();
     scheduler.note(|| "the faults cease".into());
     let end = scheduler.now() + PATIENCE;
     while scheduler.now() < end && !scheduler.is_over() {
@@ -388,7 +460,7 @@ fn every_seed_keeps_the_promises() {
     println!("{seeds} seeds in {:?}: {total:#?}", began.elapsed());
     assert_eq!(total.failure, None);
     assert!(total.lost > 0 && total.crashes > 0 && total.stops > 0 && total.met.late > 0);
-    assert!(total.shares > 0 && total.evicted > 0 && total.stuck > 0);
+    assert!(total.shares > 0 && total.evicted > 0 && total.stuck > 0 && total.met.denied > 0);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) struct Faults {
     pub(super) answer_lost: u32,
     pub(super) late: u32,
     pub(super) throttled: u32,
+    /// Refused, and so is what the same process sends for a while after it.
+    pub(super) denied: u32,
     pub(super) slow: u32,
 }
 
@@ -33,6 +35,7 @@ pub(super) struct Met {
     /// Carried out after their sender had given up.
     pub(super) late: u64,
     pub(super) throttled: u64,
+    pub(super) denied: u64,
 }
 
 impl Met {
@@ -41,6 +44,7 @@ impl Met {
         self.answers_lost += other.answers_lost;
         self.late += other.late;
         self.throttled += other.throttled;
+        self.denied += other.denied;
     }
 }
 
@@ -79,12 +83,23 @@ pub(super) struct ServerState {
     /// When the last request was sent that extended the lease of an attempt, in the
     /// turn of a ticket, or as one who shares.
     pub(super) extended: HashMap<(HolderId, Option<Ticket>), Duration>,
+    /// With which ticket an attempt began to share last.
+    pub(super) shared_with: HashMap<HolderId, Ticket>,
     pub(super) faults: Faults,
+    /// Until when the requests of a process are refused.
+    denied_until: HashMap<usize, Duration>,
     pub(super) requests: u64,
     pub(super) met: Met,
 }
 
 impl Server {
+    /// Nothing goes wrong any more.
+    pub(super) fn calm(&self) {
+        let mut state = self.state.lock();
+        state.faults = Faults::default();
+        state.denied_until.clear();
+    }
+
     fn write(&self, write: &Write, sent: Duration, now: Duration) -> Option<LockRecord> {
         let mut state = self.state.lock();
         let after = self.apply(state.record.as_ref(), write)?;
@@ -104,6 +119,15 @@ impl Server {
             let turn = (id.clone(), turn);
             let latest = state.extended.entry(turn).or_default();
             *latest = sent.max(*latest);
+        }
+        match write {
+            Write::TryShare { holder, .. } => {
+                state.shared_with.insert(holder.id.clone(), after.issued);
+            }
+            Write::Share { ticket, holder, .. } => {
+                state.shared_with.insert(holder.id.clone(), *ticket);
+            }
+            _ => {}
         }
         let before = state.record.replace(after.clone());
         let stale_for = match self.sabotage {
@@ -168,6 +192,7 @@ enum Fate {
     AnswerLost,
     Late,
     Throttled,
+    Denied,
 }
 
 impl Network {
@@ -181,34 +206,48 @@ impl Network {
         if scheduler.is_over() {
             return Err(unreachable());
         }
-        let faults = {
+        let (faults, denied) = {
             let mut state = self.server.state.lock();
             state.requests += 1;
-            state.faults
+            let until = state.denied_until.get(&self.process);
+            let denied = until.is_some_and(|until| scheduler.now() < *until);
+            (state.faults, denied)
         };
-        let (fate, there, back) = scheduler.draw(|dice| {
+        let (fate, there, back, denied_for) = scheduler.draw(|dice| {
             let mut millis =
                 |most: u64| Duration::from_micros(dice.random_range(500..most * 1_000));
             let (there, back) = (millis(10), millis(10));
             let slow = dice.random_range(0..1_000) < faults.slow;
             let there = if slow { there + within } else { there };
+            // Once, or for a few seconds.
+            let denied_for = match dice.random_range(0..2) {
+                0 => Duration::ZERO,
+                _ => Duration::from_millis(dice.random_range(1..5_000)),
+            };
+            if denied {
+                return (Fate::Denied, there, back, Duration::ZERO);
+            }
             let thousand = dice.random_range(0..1_000);
             let bounds = [
                 (faults.lost, Fate::Lost),
                 (faults.answer_lost, Fate::AnswerLost),
                 (faults.late, Fate::Late),
                 (faults.throttled, Fate::Throttled),
+                (faults.denied, Fate::Denied),
             ];
             let mut end = 0;
             for (share, fate) in bounds {
                 end += share;
                 if thousand < end {
-                    return (fate, there, back);
+                    return (fate, there, back, denied_for);
                 }
             }
-            (Fate::Fine, there, back)
+            (Fate::Fine, there, back, denied_for)
         });
         let in_time = there + back < within;
+        // No call takes longer than it may.
+        let arrives = there.min(within);
+        let mut left = within;
         let met = match fate {
             Fate::Fine if in_time => Met::default(),
             Fate::Lost => Met {
@@ -227,6 +266,10 @@ impl Network {
                 throttled: 1,
                 ..Met::default()
             },
+            Fate::Denied => Met {
+                denied: 1,
+                ..Met::default()
+            },
         };
         self.server.state.lock().met.add(met);
         match fate {
@@ -240,14 +283,26 @@ impl Network {
                 };
             }
             Fate::Throttled => {
-                scheduler.sleep(there);
+                scheduler.sleep(arrives);
                 return Err(StoreError::Throttled {
+                    source: "on purpose".into(),
+                });
+            }
+            Fate::Denied => {
+                if !denied {
+                    let until = scheduler.now() + denied_for;
+                    let mut state = self.server.state.lock();
+                    state.denied_until.insert(self.process, until);
+                }
+                scheduler.sleep(arrives);
+                return Err(StoreError::Denied {
                     source: "on purpose".into(),
                 });
             }
             Fate::Lost => {}
             Fate::AnswerLost => {
-                scheduler.sleep(there);
+                scheduler.sleep(arrives);
+                left -= arrives;
                 request(&self.server, scheduler.now());
             }
             // The sender gives up before the request arrives.
@@ -264,7 +319,7 @@ impl Network {
                 let _ = scheduler.spawn(OUTSIDE, deliver);
             }
         }
-        scheduler.sleep(within);
+        scheduler.sleep(left);
         Err(unreachable())
     }
 }

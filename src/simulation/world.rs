@@ -206,7 +206,10 @@ impl World {
 
     pub(super) fn check_release(&self, lease: &Lease) {
         let (ticket, state) = (lease.token(), self.server.state.lock());
-        let still_shares = |record: &LockRecord| record.sharers.contains_key(&lease.id);
+        // A try of the same attempt that was long on its way may have come true since: that
+        // is another share.
+        let by_this = state.shared_with.get(&lease.id) == Some(&lease.ticket);
+        let still_shares = |record: &LockRecord| by_this && record.sharers.contains_key(&lease.id);
         if state.record.as_ref().is_some_and(still_shares) {
             self.scheduler
                 .fail(|| format!("{ticket} is said to be released and still shares"));

@@ -24,6 +24,8 @@ pub enum Fate {
     AnswerLost,
     /// It is refused for now: [`StoreError::Throttled`].
     Throttled,
+    /// It is refused, as by a policy: [`StoreError::Denied`].
+    Denied,
 }
 
 /// A request, as the plan sees it.
@@ -109,6 +111,9 @@ impl FaultyStore {
                 Err(unreachable())
             }
             Fate::Throttled => Err(StoreError::Throttled {
+                source: "on purpose".into(),
+            }),
+            Fate::Denied => Err(StoreError::Denied {
                 source: "on purpose".into(),
             }),
         }

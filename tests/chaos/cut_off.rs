@@ -176,7 +176,8 @@ fn contend_through(mood: Mood, kind: &str) {
         assert!(arena.tally.counts()[kind] > 0);
         let book = arena.ledger.book();
         for name in &names {
-            assert!(book.account(name).failures.is_empty(), "{name}");
+            let failures = &book.account(name).failures;
+            assert!(failures.is_empty(), "{name}: {failures:?}");
         }
     }
 }
@@ -217,22 +218,37 @@ fn answered_with_503() {
     contend_through(Mood::Unavailable, "answered with 503");
 }
 
-/// Throttling for less than a lease does not cost the holder its lock.
 #[test]
 fn throttled_for_less_than_a_lease() {
+    refused_for_less_than_a_lease(Mood::Throttled);
+}
+
+#[test]
+fn denied_for_less_than_a_lease() {
+    refused_for_less_than_a_lease(Mood::Denied);
+}
+
+/// That costs the holder neither its lock nor the next one its place.
+fn refused_for_less_than_a_lease(mood: Mood) {
     for mut arena in arenas() {
         let (holder, [next]) = holder_and_waiters(&mut arena);
         arena.wait_until_it_has_claimed(&holder);
-        arena.spoil(&holder, Mood::Throttled);
+        arena.spoil(&holder, mood);
+        arena.spoil(&next, mood);
         thread::sleep(LEASE / 2);
         arena.clear(&holder);
+        arena.clear(&next);
+        let before = arena.ledger.book().account(&next).turns;
         arena.let_go(&holder);
-        arena.wait_until_it_holds(&next);
+        arena.wait("the turn of the next one", |book| {
+            book.account(&next).turns > before
+        });
         let ended = |grant: &crate::book::Grant| grant.ended.clone().unwrap_or_default();
         let end = ended(arena.ledger.book().grants_of(&holder).next().unwrap());
         assert!(end.starts_with("released"), "{end}");
         arena.finish(2);
         arena.judge();
+        assert!(arena.ledger.book().account(&next).failures.is_empty());
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum Mood {
     Silent,
     /// The server asks for fewer of them.
     Throttled,
+    /// The server denies access, and does nothing.
+    Denied,
     /// They are carried out, and answered with 500.
     Broken,
     /// They are answered with 503, and not carried out.
@@ -44,6 +46,8 @@ pub(crate) enum Mood {
 }
 
 const THROTTLED: &str = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"on purpose"}"#;
+const DENIED: &str =
+    r#"{"__type":"com.amazon.coral.service#AccessDeniedException","Message":"on purpose"}"#;
 const BROKEN: &str =
     r#"{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"on purpose"}"#;
 const UNAVAILABLE: &str =
@@ -243,6 +247,10 @@ fn serve(inner: &Inner, stream: TcpStream) -> Option<()> {
                 tally.add("throttled");
                 answer(&mut writer, 400, "", THROTTLED.as_bytes())?;
             }
+            Mood::Denied => {
+                tally.add("denied");
+                answer(&mut writer, 400, "", DENIED.as_bytes())?;
+            }
             Mood::Broken => {
                 tally.add("answered with 500");
                 ask()?;
@@ -322,6 +330,7 @@ fn roll(dice: &mut StdRng) -> Mood {
         34..40 => Mood::Throttled,
         40..45 => Mood::Broken,
         45..50 => Mood::Unavailable,
+        50..54 => Mood::Denied,
         _ => Mood::Clear,
     }
 }

@@ -148,7 +148,7 @@ fn fault(dice: &mut StdRng) -> Fault {
 }
 
 fn mood(dice: &mut StdRng) -> Mood {
-    match dice.random_range(0..14) {
+    match dice.random_range(0..16) {
         0 => Mood::RequestLost,
         1 => Mood::AnswerLost,
         2 => Mood::AnswerCut,
@@ -158,6 +158,7 @@ fn mood(dice: &mut StdRng) -> Mood {
         8 => Mood::Broken,
         9 => Mood::Unavailable,
         10 => Mood::AnswerLate(Duration::from_millis(dice.random_range(20..400))),
+        11 | 12 => Mood::Denied,
         _ => Mood::Flaky,
     }
 }

@@ -1,6 +1,6 @@
 //! What may happen next, and what comes of it.
 
-use dynamodb_fifo_lock::protocol::{Answer, Failure, Standing, Write};
+use dynamodb_fifo_lock::protocol::{Answer, Failure, FailureKind, Standing, Write};
 use stateright::{Model, Property};
 
 use super::Harness;
@@ -34,7 +34,7 @@ pub enum Action {
 
 const LOST: Answer = Answer::Failed(Failure {
     maybe_applied: true,
-    transient: true,
+    kind: FailureKind::Transient,
 });
 
 impl Model for Harness {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use dynamodb_fifo_lock::HolderId;
 use dynamodb_fifo_lock::protocol::{
-    Answer, Attempt, Failure, Grant, Moment, Now, Pace, Patience, Standing, Step, Tenure, Waiter,
-    Watch, Write, apply,
+    Answer, Attempt, Failure, FailureKind, Grant, Moment, Now, Pace, Patience, Standing, Step,
+    Tenure, Waiter, Watch, Write, apply,
 };
 use dynamodb_fifo_lock::record::{LockRecord, Mode};
 
@@ -112,7 +112,7 @@ enum Fate {
 fn share(fates: &[Fate], record: &mut Option<LockRecord>) -> (Grant, Now, Option<Write>) {
     const UNANSWERED: Answer = Answer::Failed(Failure {
         maybe_applied: true,
-        transient: true,
+        kind: FailureKind::Transient,
     });
     let shared = Mode::Shared { limit: 100 };
     let mut waiter = waiter("a", shared, Patience::Queue, false);

@@ -173,7 +173,12 @@ fn one_failed_write_costs_neither_the_share_nor_a_lease() {
             matches!(request, Request::Write(Write::Unshare { .. }))
         }),
     ];
-    let fates: [Happens; 3] = [|| Fate::Lost, || Fate::AnswerLost, || Fate::Throttled];
+    let fates: [Happens; 4] = [
+        || Fate::Lost,
+        || Fate::AnswerLost,
+        || Fate::Throttled,
+        || Fate::Denied,
+    ];
     for backend in backends() {
         for (name, is_meant) in writes {
             for fate in fates {
@@ -289,7 +294,12 @@ fn a_try_whose_fate_is_not_known_is_a_failure_and_leaves_nothing() {
 /// One lost heartbeat is no loss, whichever way it was lost.
 #[test]
 fn one_failed_renewal_of_a_share_is_not_fatal() {
-    let fates: [Happens; 3] = [|| Fate::Lost, || Fate::AnswerLost, || Fate::Throttled];
+    let fates: [Happens; 4] = [
+        || Fate::Lost,
+        || Fate::AnswerLost,
+        || Fate::Throttled,
+        || Fate::Denied,
+    ];
     for fate in fates {
         let renewals = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&renewals);

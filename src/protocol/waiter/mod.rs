@@ -5,6 +5,7 @@ use std::time::Duration;
 use self::leaving::Leaving;
 use self::queueing::Draw;
 use self::recovery::{Spared, Survey};
+use super::failure::Refusals;
 use super::{
     Answer, Attempt, Consistency, GaveUp, Grant, Moment, Notice, Now, Patience, Stall, Step, Title,
     Watch, Write,
@@ -84,6 +85,7 @@ pub struct Waiter {
     /// When a share at our turn was sent whose effect is not known: the first of them.
     share_lost: Option<Moment>,
     failing_since: Option<Moment>,
+    refusals: Refusals,
     failures: u32,
     cancelled: bool,
     notices: Vec<Notice>,
@@ -118,6 +120,7 @@ impl Waiter {
             tried_blind: false,
             share_lost: None,
             failing_since: None,
+            refusals: Refusals::default(),
             failures: 0,
             cancelled: false,
             notices: Vec::new(),
@@ -201,6 +204,7 @@ impl Waiter {
             // speed as soon as one request gets through.
             self.failures /= 2;
             self.failing_since = None;
+            self.refusals.answered();
         }
         if matches!(answer, Answer::Nudged | Answer::HandedOver(_)) {
             // The lock may have been claimed for us, whatever we saw last.

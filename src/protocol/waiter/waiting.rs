@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{Goal, Waiter};
 use crate::protocol::{
-    ANNOUNCE_DELAY, Consistency, Failure, GaveUp, Moment, Now, Patience, Place, Step, backoff,
+    ANNOUNCE_DELAY, Consistency, Failure, FailureKind, GaveUp, Moment, Now, Patience, Place, Step,
+    backoff,
 };
 use crate::types::Ticket;
 
@@ -78,23 +79,25 @@ impl Waiter {
     }
 
     pub(super) fn failed(&mut self, failure: Failure, now: Now) -> Step {
+        let since = *self.failing_since.get_or_insert(self.sent);
+        let outage = since.plus(self.attempt.outage_limit);
         if failure.maybe_applied && matches!(self.goal, Goal::Share(_)) {
             self.share_lost.get_or_insert(self.sent);
         }
         if matches!(self.goal, Goal::Try) {
             self.try_lost |= failure.maybe_applied;
             self.tried_blind |= failure.maybe_applied;
-            if failure.maybe_applied && failure.transient {
+            if failure.maybe_applied && failure.kind == FailureKind::Transient {
                 self.goal = Goal::Confirm;
-                return self.back_off(now);
+                return self.back_off_until(outage, now);
             }
         }
-        let since = *self.failing_since.get_or_insert(self.sent);
-        let patience = match self.attempt.patience {
-            Patience::Queue => self.attempt.outage_limit,
-            Patience::TryOnly => Duration::ZERO,
+        let end = match (failure.kind, self.attempt.patience) {
+            (FailureKind::Final, _) | (_, Patience::TryOnly) => now.moment,
+            (FailureKind::Transient, Patience::Queue) => outage,
+            (FailureKind::Refused, Patience::Queue) => outage.min(self.refusals.refused(self.sent)),
         };
-        if !failure.transient || now.moment.since(since) >= patience {
+        if now.moment >= end {
             return self.leave(GaveUp::Failed, None, now);
         }
         if matches!(
@@ -103,13 +106,27 @@ impl Waiter {
         ) {
             self.goal = Goal::Look(Consistency::Strong);
         }
-        self.back_off(now)
+        self.back_off_until(end, now)
+    }
+
+    /// When the attempt ends at the latest, should nothing get through from here on.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<Moment> {
+        let failing_since = self.failing_since;
+        let outage = failing_since.map(|since| since.plus(self.attempt.outage_limit));
+        let ends = [self.attempt.give_up_at, outage];
+        ends.into_iter().flatten().min()
     }
 
     pub(super) fn back_off(&mut self, now: Now) -> Step {
+        self.back_off_until(now.moment.plus(self.attempt.outage_limit), now)
+    }
+
+    /// Pauses before the next request, but not past `end`: one more is sent then.
+    fn back_off_until(&mut self, end: Moment, now: Now) -> Step {
         self.failures = self.failures.saturating_add(1);
         let wake = now.moment.plus(backoff(self.failures, now.dice));
-        self.pause(wake, now)
+        self.pause(wake.min(end), now)
     }
 
     pub(super) fn pause(&mut self, wake: Moment, now: Now) -> Step {

@@ -10,6 +10,10 @@ use rusoto_dynamodb::{
 
 use crate::error::StoreError;
 
+/// The code of a request that was not sent because of its signature's time, beside those
+/// that the service has.
+pub(super) const WRONG_CLOCK: &str = "dynamodb-fifo-lock.WrongClock";
+
 /// What kind of answer an operation's own error is.
 pub(super) enum Class {
     /// The table is not there.
@@ -217,6 +221,7 @@ fn unknown(table: &str, answer: &BufferedHttpResponse) -> StoreError {
     let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let kind = body["__type"].as_str().unwrap_or_default();
     let kind = kind.rsplit('#').next().unwrap_or_default();
+    let kind = kind.split(':').next().unwrap_or_default();
     let message = body["message"]
         .as_str()
         .or_else(|| body["Message"].as_str())
@@ -226,9 +231,22 @@ fn unknown(table: &str, answer: &BufferedHttpResponse) -> StoreError {
         "ThrottlingException"
         | "Throttling"
         | "RequestLimitExceeded"
+        | "LimitExceededException"
         | "ProvisionedThroughputExceededException"
+        | "ReplicatedWriteConflictException"
+        | "TransactionConflictException"
+        | "TransactionInProgressException"
         | "TooManyRequestsException" => StoreError::Throttled { source },
+        "InternalServerError" | "InternalFailure" | "ServiceUnavailable" => {
+            StoreError::Unreachable { source }
+        }
+        WRONG_CLOCK => StoreError::WrongClock {
+            source: message.into(),
+        },
         "AccessDeniedException"
+        | "AccessDenied"
+        | "RequestExpired"
+        | "SignatureDoesNotMatch"
         | "UnrecognizedClientException"
         | "ExpiredTokenException"
         | "ExpiredToken"

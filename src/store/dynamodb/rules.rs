@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use rusoto_core::RusotoError;
 use rusoto_dynamodb::{DeleteItemError, GetItemInput};
 
-use super::failure::explain;
+use super::failure::{Classify, explain};
 use super::item::{self, Strangers};
 use super::wire::{Updated, Wire};
 use super::{listing, request, rows, table};
@@ -23,6 +23,7 @@ pub(super) fn read(
     consistency: Consistency,
     within: Duration,
 ) -> Result<Option<LockRecord>, StoreError> {
+    let began = Instant::now();
     let input = GetItemInput {
         table_name: wire.table().into(),
         key: item::key(lock),
@@ -33,7 +34,7 @@ pub(super) fn read(
         Ok(found) => found
             .map(|item| item::record(lock, &item, Strangers::Refused))
             .transpose(),
-        Err(error) => Err(look_at_key(wire, explain(wire.table(), error), within)),
+        Err(error) => Err(look_at_key(wire, error, began, within)),
     }
 }
 
@@ -43,6 +44,7 @@ pub(super) fn write(
     write: &Write,
     within: Duration,
 ) -> Result<Written, StoreError> {
+    let began = Instant::now();
     let input = request::update(wire.table(), lock, write);
     match wire.update_item(input, within) {
         Ok(Updated::Done(Some(item))) => {
@@ -70,7 +72,7 @@ pub(super) fn write(
                 item::record(lock, &item, Strangers::Refused).ok()
             })))
         }
-        Err(error) => Err(look_at_key(wire, explain(wire.table(), error), within)),
+        Err(error) => Err(look_at_key(wire, error, began, within)),
     }
 }
 
@@ -81,10 +83,11 @@ pub(super) fn announce(
     within: Duration,
 ) -> Result<bool, StoreError> {
     check_ticket(row.ticket)?;
+    let began = Instant::now();
     let input = rows::announce(wire.table(), lock, row);
     match wire.update_item(input, within) {
         Ok(updated) => Ok(matches!(updated, Updated::Done(_))),
-        Err(error) => Err(look_at_key(wire, explain(wire.table(), error), within)),
+        Err(error) => Err(look_at_key(wire, error, began, within)),
     }
 }
 
@@ -96,10 +99,11 @@ pub(super) fn dequeue(
     within: Duration,
 ) -> Result<(), StoreError> {
     check_ticket(ticket)?;
+    let began = Instant::now();
     let input = rows::dequeue(wire.table(), lock, ticket, id);
     match wire.delete_item(input, within) {
         Ok(()) | Err(RusotoError::Service(DeleteItemError::ConditionalCheckFailed(_))) => Ok(()),
-        Err(error) => Err(look_at_key(wire, explain(wire.table(), error), within)),
+        Err(error) => Err(look_at_key(wire, error, began, within)),
     }
 }
 
@@ -121,7 +125,7 @@ pub(super) fn look(
         let left = within.saturating_sub(began.elapsed());
         let answer = wire
             .query(input, left)
-            .map_err(|error| look_at_key(wire, explain(wire.table(), error), within))?;
+            .map_err(|error| look_at_key(wire, error, began, within))?;
         let items = answer.items.ok_or_else(shows_nothing)?;
         for item in &items {
             found.push(rows::row(lock, item)?);
@@ -154,12 +158,19 @@ pub(super) fn list(
     })
 }
 
-/// The service does not say what is wrong with a key; the table does.
-fn look_at_key(wire: &impl Wire, error: StoreError, within: Duration) -> StoreError {
+/// The service does not say what is wrong with a key; the table does, if there is time
+/// left to ask.
+fn look_at_key<W: Wire, E: Classify>(
+    wire: &W,
+    error: RusotoError<E>,
+    began: Instant,
+    within: Duration,
+) -> StoreError {
+    let error = explain(wire.table(), error);
     let StoreError::WrongKeySchema { .. } = &error else {
         return error;
     };
-    match table::describe(wire, within) {
+    match table::describe(wire, within.saturating_sub(began.elapsed())) {
         Ok(table) => StoreError::WrongKeySchema {
             table: wire.table().into(),
             found: table::key_of(&table).join(", "),

@@ -1,5 +1,6 @@
 //! The same over the current AWS SDK: its client, its credentials, its signatures.
 
+mod clock;
 mod http;
 mod keys;
 mod values;
@@ -59,6 +60,11 @@ impl AwsSdkStore {
     /// * Requests go through connections of the store's own, on the calling thread,
     ///   whichever it is. Nothing depends on an async runtime that may be blocked, and
     ///   nothing is left to be shut down.
+    /// * Requests are signed with the time of this machine's clock: the SDK's correction
+    ///   of clock skew has no effect, and a request that was signed with another time, by
+    ///   a `time_source` for example, is not sent ([`StoreError::WrongClock`]). That no
+    ///   living holder loses its lock rests on the service's refusing clocks that are far
+    ///   off.
     /// * Retries are off, and time-outs are the lock client's: a write is sent once.
     /// * Credentials are found as the configuration says, on a thread of their own,
     ///   five minutes before the old ones end, which serve meanwhile.

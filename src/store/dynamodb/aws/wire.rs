@@ -24,12 +24,15 @@ use rusoto_dynamodb::{
     ScanOutput, TableDescription, TimeToLiveDescription, UpdateItemError, UpdateItemInput,
     UpdateTimeToLiveError, UpdateTimeToLiveInput,
 };
+use serde_json::json;
 
 use super::AwsSdkStore;
+use super::clock::WrongClock;
 use super::http::Deadline;
 use super::keys::NoKeys;
 use super::values::{SdkItem, item_from_sdk, item_to_sdk};
 use crate::store::dynamodb::deadline;
+use crate::store::dynamodb::failure::WRONG_CLOCK;
 use crate::store::dynamodb::item::Item;
 use crate::store::dynamodb::wire::{Asked, Updated, Wire};
 
@@ -85,6 +88,17 @@ where
         .find_map(|cause| cause.downcast_ref::<NoKeys>());
     if let Some(why) = no_keys {
         return RusotoError::Credentials(CredentialsError::new(why));
+    }
+    let wrong_clock = causes
+        .clone()
+        .find_map(|cause| cause.downcast_ref::<WrongClock>());
+    if let Some(why) = wrong_clock {
+        let answer = json!({ "__type": WRONG_CLOCK, "message": why.to_string() });
+        return RusotoError::Unknown(BufferedHttpResponse {
+            status: http::StatusCode::BAD_REQUEST,
+            body: answer.to_string().into(),
+            headers: http::HeaderMap::default(),
+        });
     }
     let told: Vec<_> = causes.map(ToString::to_string).collect();
     HttpDispatchError::new(told.join(": ")).into()
