@@ -504,12 +504,16 @@ fn who_finds_that_the_record_went_back_says_nothing_about_its_ticket() {
         "{step:?}"
     );
     // Its number is given out again, and has its turn.
+    let millis = world.millis;
     let mut record = held(millis);
     let mut owner = waiting_as(attempt("owner", Patience::Queue), millis, &mut record);
     assert_eq!(owner.ticket().unwrap().0, ticket);
-    world.record = Some(released(&record, world.millis));
+    world.record = Some(released(&record, millis));
     let step = world.run(&mut owner, Answer::Nudged);
-    assert!(matches!(step, Step::Granted(_)), "{step:?}");
+    let Step::Granted(grant) = step else {
+        panic!("{step:?}");
+    };
+    assert!(matches!(grant.title, Title::Turn { .. }), "{grant:?}");
     let mut trying = Waiter::new(attempt("trying", Patience::TryOnly));
     let step = world.run(&mut trying, Answer::Ready);
     assert_eq!(step, Step::GaveUp(GaveUp::Busy), "{:?}", world.record);
