@@ -518,3 +518,43 @@ fn who_finds_that_the_record_went_back_says_nothing_about_its_ticket() {
     let step = world.run(&mut trying, Answer::Ready);
     assert_eq!(step, Step::GaveUp(GaveUp::Busy), "{:?}", world.record);
 }
+
+/// A waiter's wall clock is a second ahead of those that release the lock, so that each
+/// new turn looks old to it. It does not ask about each of them whether its waiter left.
+#[test]
+#[ignore = "a wall clock ahead by half the grace costs a read of rows a look"]
+fn a_clock_that_is_a_second_ahead_makes_no_waiter_ask_about_every_turn() {
+    let millis = 10 * MINUTE_MS;
+    let mut record = held(millis);
+    // Others join, and this waiter behind them.
+    for _ in 0..20 {
+        record = apply(Some(&record), &Write::EnqueueBehind).unwrap();
+    }
+    let mut waiter = waiting(millis, &mut record);
+    let mut asked = 0;
+    for turn in 1..20 {
+        let (millis, turn_began) = (millis + turn * 100, millis + turn * 100 - 1_000);
+        record = apply(
+            Some(&record),
+            &Write::Release {
+                ticket: record.turn(),
+                id: HolderId::new("other"),
+                wall_ms: EPOCH_MS + turn_began,
+            },
+        )
+        .unwrap();
+        let mut answer = Answer::Ready;
+        loop {
+            match waiter.step(answer, now(millis)) {
+                Step::Pause(_) => break,
+                Step::Read(_) => answer = Answer::Read(Some(record.clone())),
+                Step::Look { .. } => {
+                    asked += 1;
+                    answer = Answer::Rows(Vec::new());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(asked < 5, "asked about {asked} of 19 turns");
+}
