@@ -566,12 +566,16 @@ fn who_finds_that_the_record_went_back_says_nothing_about_its_ticket() {
         "{step:?}"
     );
     // Its number is given out again, and has its turn.
+    let millis = world.millis;
     let mut record = held(millis);
     let mut owner = waiting_as(attempt("owner", Patience::Queue), millis, &mut record);
     assert_eq!(owner.ticket().unwrap().0, ticket);
-    world.record = Some(released(&record, world.millis));
+    world.record = Some(released(&record, millis));
     let step = world.run(&mut owner, Answer::Nudged);
-    assert!(matches!(step, Step::Granted(_)), "{step:?}");
+    let Step::Granted(grant) = step else {
+        panic!("{step:?}");
+    };
+    assert!(matches!(grant.title, Title::Turn { .. }), "{grant:?}");
     let mut trying = Waiter::new(attempt("trying", Patience::TryOnly));
     let step = world.run(&mut trying, Answer::Ready);
     assert_eq!(step, Step::GaveUp(GaveUp::Busy), "{:?}", world.record);
@@ -654,4 +658,43 @@ fn the_time_of_an_outage_does_not_count_as_that_of_a_refusal() {
     // But both together are not borne for longer than an outage.
     let (took, _) = fail_until_it_leaves(&mut waiter, FailureKind::Refused, later + 200);
     assert_eq!(took, 9_800);
+}
+
+/// A waiter's wall clock is a second ahead of those that release the lock, so that each
+/// new turn looks old to it. It does not ask about each of them whether its waiter left.
+#[test]
+fn a_clock_that_is_a_second_ahead_makes_no_waiter_ask_about_every_turn() {
+    let millis = 10 * MINUTE_MS;
+    let mut record = held(millis);
+    // Others join, and this waiter behind them.
+    for _ in 0..20 {
+        record = apply(Some(&record), &Write::EnqueueBehind).unwrap();
+    }
+    let mut waiter = waiting(millis, &mut record);
+    let mut asked = 0;
+    for turn in 1..20 {
+        let (millis, turn_began) = (millis + turn * 100, millis + turn * 100 - 1_000);
+        record = apply(
+            Some(&record),
+            &Write::Release {
+                ticket: record.turn(),
+                id: HolderId::new("other"),
+                wall_ms: EPOCH_MS + turn_began,
+            },
+        )
+        .unwrap();
+        let mut answer = Answer::Ready;
+        loop {
+            match waiter.step(answer, now(millis)) {
+                Step::Pause(_) => break,
+                Step::Read(_) => answer = Answer::Read(Some(record.clone())),
+                Step::Look { .. } => {
+                    asked += 1;
+                    answer = Answer::Rows(Vec::new());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(asked < 5, "asked about {asked} of 19 turns");
 }

@@ -90,6 +90,8 @@ struct Seen {
     recalled: bool,
     /// When the last answer had arrived.
     last_look: Moment,
+    /// When the last answer had arrived that showed an earlier turn, if one did.
+    earlier_turn: Option<Moment>,
 }
 
 /// A record that has stood still for too long.
@@ -182,6 +184,7 @@ impl Watch {
                     turn_since: now,
                     recalled: false,
                     last_look: now,
+                    earlier_turn: None,
                 });
                 return;
             }
@@ -195,6 +198,7 @@ impl Watch {
             }
             seen.turn_since = now;
             seen.still_since = now;
+            seen.earlier_turn = Some(seen.last_look);
             seen.recalled = false;
         } else if record.revision != seen.record.revision
             || holder_id(record) != holder_id(&seen.record)
@@ -239,6 +243,13 @@ impl Watch {
     /// Takes note of a ticket that was certainly out.
     pub fn saw_ticket(&mut self, ticket: Ticket) {
         self.highest = self.highest.max(ticket);
+    }
+
+    /// For how long this can have been the turn, at most, as far as this observer saw.
+    #[must_use]
+    pub fn turn_lasts_at_most(&self, now: Moment) -> Duration {
+        let earlier = self.seen.as_ref().and_then(|seen| seen.earlier_turn);
+        earlier.map_or(Duration::MAX, |earlier| now.since(earlier))
     }
 
     /// How long the turn has shown no sign of life, as far as this observer saw.

@@ -64,6 +64,9 @@ impl Waiter {
         if self.attempt.patience == Patience::Queue {
             return self.not_ours(now);
         }
+        if record.is_free() && record.issued >= Ticket::MAX {
+            return self.leave(GaveUp::UsedUp, None, now);
+        }
         if record.is_free() {
             return self.make_room(&record, now);
         }
@@ -109,9 +112,12 @@ impl Waiter {
     fn asks_who_left(&self, record: &LockRecord, now: Now) -> bool {
         let patience = record.grace / 2;
         let ends_soon = |end: Moment| end.since(now.moment) < patience;
+        // A wall clock that is ahead makes each turn look old.
+        let by_wall_clock = record.unmoved_for(now.wall_ms);
+        let by_wall_clock = by_wall_clock.min(self.watch.turn_lasts_at_most(now.moment));
         self.asked_about != Some(record.turn())
             && (self.watch.still_for(now.moment) >= patience
-                || record.unmoved_for(now.wall_ms) >= patience
+                || by_wall_clock >= patience
                 || self.attempt.give_up_at.is_some_and(ends_soon))
     }
 
