@@ -91,6 +91,7 @@ fn no_request_of_a_store_is_given_up_for_one_answer() {
             let write = Write::Enqueue {
                 start: Ticket::new(10),
                 grace: Duration::from_secs(1),
+                wall_ms: 1,
             };
             let errors = [
                 store.read(&lock, Consistency::Strong, DEADLINE).map(drop),

@@ -117,7 +117,7 @@ fn run(seed: u64, sabotage: Sabotage) -> Run {
             });
             let (world, client) = (Arc::clone(&world), client.clone());
             let seed = dice.random();
-            let work = move || work(&world, &client, process, (lease, delay), seed);
+            let work = move || work(&world, &client, process, (lease, delay, most), seed);
             scheduler.spawn(process, Box::new(work)).unwrap();
         }
         clients.push(client);
@@ -211,7 +211,7 @@ fn work(
     world: &Arc<World>,
     shared: &LockClient,
     process: usize,
-    (lease, delay): (Duration, Duration),
+    (lease, delay, most): (Duration, Duration, usize),
     seed: u64,
 ) {
     let mut dice = StdRng::seed_from_u64(seed);
@@ -222,7 +222,7 @@ fn work(
     while left > 0 && !scheduler.is_over() {
         let client = match habit {
             // What the last attempt saw is forgotten, as by a job that is started again.
-            Habit::Anew => start(world, process, lease, delay),
+            Habit::Anew => start(world, process, lease, delay, most),
             _ => shared.clone(),
         };
         // Now and then the lock is idle for long enough to look abandoned.
@@ -300,17 +300,17 @@ fn work(
 }
 
 /// What a call may take at most holds whatever the network does, but for a process that
-/// is stopped.
+/// is stopped or has a thread that is stuck.
 struct InTime {
     began: Duration,
-    stops: u64,
+    held_up: u64,
 }
 
 impl InTime {
     fn begin(world: &World) -> Self {
         Self {
             began: world.scheduler.now(),
-            stops: world.stops.load(Ordering::SeqCst),
+            held_up: held_up(world),
         }
     }
 
@@ -332,13 +332,18 @@ impl InTime {
 
     fn check(&self, world: &World, limit: Duration) {
         let took = world.scheduler.now().saturating_sub(self.began);
-        let stopped = world.stops.load(Ordering::SeqCst) != self.stops;
+        let stopped = held_up(world) != self.held_up;
         // A second is promised; clocks run at different rates.
         if !stopped && took > limit + Duration::from_millis(1_010) {
             let scheduler = &world.scheduler;
             scheduler.fail(|| format!("a call with a limit of {limit:?} took {took:?}"));
         }
     }
+}
+
+/// How often anything of a process stopped running for a while.
+fn held_up(world: &World) -> u64 {
+    world.stops.load(Ordering::SeqCst) + world.stuck.load(Ordering::SeqCst)
 }
 
 fn hold(world: &World, guard: &LockGuard, lease: Duration, dice: &mut StdRng) {
