@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::exit;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::TryRecvError;
 use dynamodb_fifo_lock::{Error, Event, LockClient, LockGuard};
@@ -82,11 +82,12 @@ pub(crate) fn work(orders: &str) {
         .unwrap();
     loop {
         line.say("asks");
+        let began = Instant::now();
         let report = match client.acquire_timeout(text("lock"), PATIENCE) {
             Ok(guard) => hold(&mut line, guard),
             Err(error) => {
                 thread::sleep(PACE);
-                format!("failed {error}")
+                format!("failed {error}, after {:.1?}", began.elapsed())
             }
         };
         if line.ask(&report) == "bye" {
