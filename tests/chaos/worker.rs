@@ -127,6 +127,7 @@ pub(crate) fn work(orders: &str) {
     let (client, mut line) = orders.start(orders.text("name"));
     loop {
         line.say("asks");
+        let began = Instant::now();
         let report = match orders.acquire(&client) {
             Ok(Some(guard)) => hold(&mut line, &orders, &client, guard),
             Ok(None) => {
@@ -135,7 +136,7 @@ pub(crate) fn work(orders: &str) {
             }
             Err(error) => {
                 thread::sleep(PACE);
-                format!("failed {error}")
+                format!("failed {error}, after {:.1?}", began.elapsed())
             }
         };
         if line.ask(&report) == "bye" {
