@@ -3,6 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use rustix::process::Signal;
+
 use crate::common::proxy::{Fault, Proxy};
 use crate::common::{Table, embedded_table, quick, tables, unique};
 use crate::job::{Job, environment, fifolock};
@@ -180,8 +183,14 @@ fn ignoring(signal: &str, command: &str) -> Job {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_signal_that_is_ignored_stays_ignored() {
-    let mut job = ignoring("HUP", "kill -HUP $$ $PPID; echo alive");
-    assert_eq!((job.code(), job.out().as_str()), (0, "alive\n"));
+    for (name, signal) in [("HUP", Signal::HUP), ("ALRM", Signal::ALARM)] {
+        let script = format!("echo up; read line; kill -{name} $$ $PPID; echo alive");
+        let mut job = ignoring(name, &script);
+        job.prints("up");
+        job.send(signal);
+        job.feed(b"go\n");
+        assert_eq!((job.code(), job.out().as_str()), (0, "up\nalive\n"));
+    }
 }
 
 #[test]

@@ -92,19 +92,27 @@ impl Child {
     /// Sends a signal to all of the group. `false` if that was not permitted for any of
     /// it.
     pub(super) fn send(&self, signal: Signal) -> bool {
-        let sent = self.group.get().map(|group| kill_process_group(group, signal));
+        let group = self.group.get();
+        let sent = group.map(|group| kill_process_group(group, signal));
         sent != Some(Err(Errno::PERM))
     }
 
-    /// Those of the group that this process may not send signals.
-    pub(super) fn out_of_reach(&self) -> Vec<Survivor> {
-        let group = self.group.get();
-        group.map_or(Vec::new(), |group| self.tree.out_of_reach(group))
+    /// Sends a signal to all that the command started.
+    pub(super) fn send_to_all(&self, signal: Signal) -> Asked {
+        self.tree.ask(signal, self.group.get())
     }
 
-    /// Asks all that the command started to end.
+    /// Asks all that the command started to end, also those that are stopped.
     pub(super) fn terminate(&self) -> Asked {
-        self.tree.terminate(self.group.get())
+        let asked = self.send_to_all(Signal::TERM);
+        // A stopped process is told of nothing but this.
+        self.send_to_all(Signal::CONT);
+        asked
+    }
+
+    /// Whether anything that the command started still runs.
+    pub(super) fn is_over(&self) -> bool {
+        self.tree.is_empty()
     }
 
     /// Kills all that the command started: what is left of it after `within`.

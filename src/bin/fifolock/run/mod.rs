@@ -32,8 +32,8 @@ use crate::text::say;
 use crate::{exit, messages};
 
 pub(crate) use args::Args;
-pub(crate) use keeper::helper;
 use child::Child;
+pub(crate) use keeper::helper;
 use lookout::Lookout;
 use news::News;
 use progress::Progress;

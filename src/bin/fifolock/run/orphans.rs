@@ -35,7 +35,7 @@ pub(super) fn reap_until_end_of(leader: Pid) {
         if has_ended(leader, peek) {
             return;
         }
-        let orphans = processes::children(getpid()).into_iter();
+        let orphans = processes::children_of(getpid()).into_iter();
         let reaped = orphans.filter(|orphan| *orphan != leader && reap(*orphan));
         if reaped.count() == 0 {
             thread::sleep(PAUSE);
@@ -53,7 +53,7 @@ pub(super) fn reap_as_init() -> io::Result<()> {
     let look = || {
         let mut before: Vec<Pid> = Vec::new();
         loop {
-            let children = processes::children(getpid()).into_iter();
+            let children = processes::children_of(getpid()).into_iter();
             let ended = children.filter(|pid| Process::of(*pid).is_some_and(|now| now.ended));
             let (old, new): (Vec<_>, _) = ended.partition(|pid| before.contains(pid));
             for zombie in old {

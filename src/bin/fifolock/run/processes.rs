@@ -97,22 +97,30 @@ pub(super) fn below(root: Pid, spared: &[Process]) -> Vec<Process> {
     descendants(&all(), root, spared)
 }
 
-/// The children of `root`, in the quickest way there is: none, where the system does
-/// not keep lists of them.
-pub(super) fn children(root: Pid) -> Vec<Pid> {
-    let Ok(threads) = fs::read_dir(format!("/proc/{root}/task")) else {
-        return Vec::new();
-    };
-    let lists = threads.filter_map(|thread| {
-        let list = thread.ok()?.path().join("children");
-        fs::read_to_string(list).ok()
-    });
-    let pids = |list: String| -> Vec<Pid> {
-        let pids = list.split_ascii_whitespace();
-        pids.filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
-            .collect()
-    };
-    lists.flat_map(pids).collect()
+/// The children of `root`, in the quickest way there is. `None` where the system does not
+/// keep lists of them.
+pub(super) fn children(root: Pid) -> Option<Vec<Pid>> {
+    let threads = fs::read_dir(format!("/proc/{root}/task")).ok()?;
+    let mut children = Vec::new();
+    let mut are_listed = false;
+    for thread in threads.flatten() {
+        // A thread may have ended meanwhile.
+        if let Ok(list) = fs::read_to_string(thread.path().join("children")) {
+            are_listed = true;
+            let pids = list.split_ascii_whitespace();
+            children.extend(pids.filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+        }
+    }
+    are_listed.then_some(children)
+}
+
+/// The same, where there are no lists as well.
+pub(super) fn children_of(root: Pid) -> Vec<Pid> {
+    children(root).unwrap_or_else(|| {
+        let children = all().into_iter();
+        let children = children.filter(|process| process.parent == Some(root));
+        children.map(|process| process.pid).collect()
+    })
 }
 
 fn descendants(all: &[Process], root: Pid, spared: &[Process]) -> Vec<Process> {

@@ -169,8 +169,11 @@ impl Drop for Progress {
 
 fn line() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {wide_msg}");
-    ProgressBar::with_draw_target(None, ProgressDrawTarget::term_like(Box::<Frames>::default()))
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+    ProgressBar::with_draw_target(
+        None,
+        ProgressDrawTarget::term_like(Box::<Frames>::default()),
+    )
+    .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }
 
 /// For people, to the second; what is shorter, to the tenth.

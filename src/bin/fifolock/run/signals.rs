@@ -138,6 +138,13 @@ pub(super) fn asks_to_end(signal: Signal) -> bool {
     ENDING.contains(&signal)
 }
 
+/// Whether a command that ended with this exit code did so because it was sent `signal`.
+/// Many do something else on HUP and INT, and go on.
+pub(super) fn ended_by(signal: Signal, code: u8) -> bool {
+    let always = matches!(signal, Signal::TERM | Signal::QUIT);
+    always || code == code_of(signal.as_raw())
+}
+
 /// As people know it: `SIGALRM`.
 pub(super) fn name_of(signal: i32) -> String {
     match Named::try_from(signal) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, never, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
 use dynamodb_fifo_lock::{Error, LockGuard, LossReason};
 use humantime::format_duration;
 use rustix::process::{Pid, Signal, getpid, getsid, kill_current_process_group, kill_process};
@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, getpid, getsid, kill_current_process_group, k
 use super::child::Child;
 use super::danger::{Danger, GLANCE, Standing, Verdict};
 use super::news::News;
+use super::processes;
 use super::signals::{self, Received};
 use super::terminal::Terminal;
 use super::tree::Survivor;
@@ -24,6 +25,9 @@ const WANTS_TERMINAL: [Signal; 2] = [Signal::TTIN, Signal::TTOU];
 const DEATH: Duration = Duration::from_secs(2);
 
 const NOT_PERMITTED: &str = "cannot be stopped: the system does not permit to signal it";
+
+/// Between two looks at what a command left that was asked to end.
+const STRAGGLERS: Duration = Duration::from_millis(20);
 
 /// How the command ended.
 pub(super) enum Ending {
@@ -41,6 +45,8 @@ enum Cause {
     Lock,
     /// This process was sent a signal that ends it.
     Signal(i32),
+    /// The command was sent a signal through this process, and has ended.
+    PassedOn(Signal),
     KeeperDied,
 }
 
@@ -57,8 +63,10 @@ pub(super) struct Supervision<'a> {
     stopped: bool,
     /// Whether the command is to be continued, as soon as the lock is safe.
     wake: bool,
-    /// Whether the command ended by itself while it was told to stop or before.
-    ended: bool,
+    /// The signals that were passed on.
+    passed_on: Vec<Signal>,
+    /// The exit code of the command, once its first process has ended.
+    code: Option<u8>,
     /// Whether it was told what cannot be stopped.
     told: bool,
 }
@@ -82,7 +90,8 @@ impl<'a> Supervision<'a> {
             trouble: None,
             stopped: false,
             wake: false,
-            ended: false,
+            passed_on: Vec::new(),
+            code: None,
             told: false,
         }
     }
@@ -92,7 +101,14 @@ impl<'a> Supervision<'a> {
         let mut lost = self.guard.lost().clone();
         let (no_signals, mut changes) = (never(), self.child.changes.clone());
         loop {
-            let rest = self.look_at_lock();
+            let mut rest = self.look_at_lock();
+            if self.code.is_some() {
+                // What it left has been asked to end, too.
+                rest = rest.min(STRAGGLERS);
+                if self.child.is_over() {
+                    self.danger.kill_now();
+                }
+            }
             if self.danger.has_killed()
                 && let Some(ending) = self.finish()
             {
@@ -201,7 +217,10 @@ impl<'a> Supervision<'a> {
     /// Kills what is left of the command. `None` if there is more to wait for: while the
     /// lock is held, it is kept for what cannot be stopped.
     fn finish(&mut self) -> Option<Ending> {
-        let left = self.child.kill(DEATH);
+        let mut left = self.child.kill(DEATH);
+        if left.is_empty() && !self.is_known_to_have_ended() {
+            left.push(Survivor::command());
+        }
         let standing = standing(self.guard);
         let is_held = matches!(standing, Standing::Held(_));
         if !left.is_empty() {
@@ -217,9 +236,9 @@ impl<'a> Supervision<'a> {
         }
         self.explain(
             standing,
-            match self.ended {
-                true => "the command has ended",
-                false => "killed the command",
+            match self.code {
+                Some(_) => "the command has ended",
+                None => "killed the command",
             },
         );
         self.leave_terminal();
@@ -228,8 +247,24 @@ impl<'a> Supervision<'a> {
             _ if !is_held => Ending::Lost,
             Cause::Lock => Ending::Lost,
             Cause::Signal(signal) => Ending::WithCode(signals::code_of(signal)),
+            Cause::PassedOn(_) => Ending::WithCode(self.code.unwrap_or(exit::FAILED)),
             Cause::KeeperDied => Ending::WithCode(exit::FAILED),
         })
+    }
+
+    /// Where processes are not shown, only the keeper knows.
+    fn is_known_to_have_ended(&self) -> bool {
+        if processes::are_shown() || self.code.is_some() || self.child.group().is_none() {
+            return true;
+        }
+        let until = Instant::now() + DEATH;
+        loop {
+            match self.child.changes.recv_deadline(until) {
+                Ok(Change::Ended(_)) | Err(RecvTimeoutError::Disconnected) => return true,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return false,
+            }
+        }
     }
 
     /// Says once, and again when the lock is lost, what was not stopped.
@@ -260,6 +295,10 @@ impl<'a> Supervision<'a> {
             (_, Standing::Expired) => "its lease is over".into(),
             (Cause::Signal(signal), _) => {
                 format!("fifolock was sent {}", signals::name_of(signal))
+            }
+            (Cause::PassedOn(signal), _) => {
+                let name = signals::name_of(signal.as_raw());
+                format!("{name} was passed on to the command")
             }
             (Cause::KeeperDied, _) => "the process that guards the command has died".into(),
             (Cause::Lock, Standing::Held(remaining)) => {
@@ -292,16 +331,25 @@ impl<'a> Supervision<'a> {
             self.wake = true;
             return;
         }
-        let sent = self.child.send(signal);
-        if sent && !signals::asks_to_end(signal) {
+        if !self.passed_on.contains(&signal) {
+            self.passed_on.push(signal);
+        }
+        if !signals::asks_to_end(signal) {
+            if !self.child.send(signal) {
+                self.tell_of_refusal(signal, "the command");
+            }
             return;
         }
-        let (lock, name) = (self.guard.name(), signals::name_of(signal.as_raw()));
-        for Survivor { what, .. } in self.child.out_of_reach() {
-            say(&format!(
-                "{lock}: the system does not permit to pass {name} on to {what}"
-            ));
+        for Survivor { what, .. } in self.child.send_to_all(signal).refused {
+            self.tell_of_refusal(signal, &what);
         }
+    }
+
+    fn tell_of_refusal(&self, signal: Signal, what: &str) {
+        let (lock, name) = (self.guard.name(), signals::name_of(signal.as_raw()));
+        say(&format!(
+            "{lock}: {name} was not passed on: the system does not permit to signal {what}"
+        ));
     }
 
     /// The leader of the group was stopped. Decides who else is.
@@ -336,18 +384,32 @@ impl<'a> Supervision<'a> {
         };
     }
 
-    /// The leader of the group has ended. What it left behind runs on, unless the command
-    /// had to stop.
+    /// The leader of the group has ended. What it left behind runs on, unless it was to
+    /// end.
     fn ended(&mut self, code: u8) -> Option<Ending> {
+        self.code = Some(code);
         let is_held = matches!(standing(self.guard), Standing::Held(_));
-        if is_held && !self.danger.has_struck() {
-            self.leave_terminal();
-            self.child.let_go();
-            return Some(Ending::WithCode(code));
+        if !is_held || self.danger.has_struck() {
+            self.danger.kill_now();
+            return None;
         }
-        self.ended = true;
-        self.danger.kill_now();
-        None
+        let asked = self.passed_on.iter();
+        let asked = asked
+            .copied()
+            .find(|signal| signals::ended_by(*signal, code));
+        if let Some(signal) = asked
+            && !self.child.is_over()
+        {
+            self.cause = Cause::PassedOn(signal);
+            match signals::asks_to_end(signal) {
+                true => self.danger.was_asked(Instant::now()),
+                false => self.danger.order_stop(),
+            }
+            return None;
+        }
+        self.leave_terminal();
+        self.child.let_go();
+        Some(Ending::WithCode(code))
     }
 
     fn leave_terminal(&self) {

@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::{self, Errno};
+use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group, test_kill_process};
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
-use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group, test_kill_process};
 
 use super::processes::{self, Process};
 
@@ -40,7 +40,9 @@ impl Tree {
     /// What comes to be below this process from now on.
     pub(super) fn from_now() -> Self {
         let root = getpid();
-        let spared = match processes::are_shown() {
+        // As a rule there are none, which is known at once.
+        let has_any = processes::are_shown() && !processes::children_of(root).is_empty();
+        let spared = match has_any {
             true => processes::below(root, &[]),
             false => Vec::new(),
         };
@@ -55,12 +57,10 @@ impl Tree {
         self.keeper = Some(keeper);
     }
 
-    /// Asks all to end, also those that are stopped. `group` is that of the command; its id is not given to another while its
-    /// leader is a zombie, which the keeper sees to.
-    pub(super) fn terminate(&self, group: Option<Pid>) -> Asked {
-        let sent = self.send(Signal::TERM, group);
-        // A stopped process is told of nothing but this.
-        self.send(Signal::CONT, group);
+    /// Sends a signal to all. `group` is that of the command; its id is not given to
+    /// another while its leader is a zombie, which the keeper sees to.
+    pub(super) fn ask(&self, signal: Signal, group: Option<Pid>) -> Asked {
+        let sent = self.send(signal, group);
         Asked {
             any: sent.any,
             refused: sent.into_refused(),
@@ -84,14 +84,9 @@ impl Tree {
         }
     }
 
-    /// The members of `group` to which this process may not send signals.
-    pub(super) fn out_of_reach(&self, group: Pid) -> Vec<Survivor> {
-        let alive = self.alive().into_iter();
-        let members = alive.filter(|process| process.group == Some(group));
-        members
-            .filter(|process| test_kill_process(process.pid) == Err(Errno::PERM))
-            .map(|process| Survivor::new(&process, true))
-            .collect()
+    /// Whether none runs.
+    pub(super) fn is_empty(&self) -> bool {
+        self.alive().is_empty()
     }
 
     /// Those that have ended, and for which nothing has asked yet.
@@ -132,7 +127,7 @@ impl Tree {
     /// and ends, again and again, is gone by the end of a longer look.
     fn kill_children(&self) {
         for parent in [Some(self.root), self.keeper].into_iter().flatten() {
-            for child in processes::children(parent) {
+            for child in processes::children(parent).unwrap_or_default() {
                 let is_command = |now: &Process| {
                     now.parent == Some(parent) && !self.spared.iter().any(|other| now.is(other))
                 };
@@ -158,14 +153,14 @@ impl Tree {
     }
 }
 
-/// What came of asking.
+/// What came of a signal to all.
 pub(super) struct Asked {
     /// Whether any process was reached.
     pub(super) any: bool,
     pub(super) refused: Vec<Survivor>,
 }
 
-/// What came of a signal.
+/// The same, before it is told to people.
 #[derive(Default)]
 struct Sent {
     any: bool,
@@ -177,8 +172,8 @@ struct Sent {
 impl Sent {
     fn into_refused(self) -> Vec<Survivor> {
         let group = self.group_refused.then(|| Survivor {
-            what: "the command".into(),
             refused: true,
+            ..Survivor::command()
         });
         let processes = self.refused.iter();
         let processes = processes.map(|process| Survivor::new(process, true));
@@ -187,6 +182,14 @@ impl Sent {
 }
 
 impl Survivor {
+    /// Where its processes are not shown.
+    pub(super) fn command() -> Self {
+        Self {
+            what: "the command".into(),
+            refused: false,
+        }
+    }
+
     fn new(process: &Process, refused: bool) -> Self {
         Self {
             what: process.describe(),

@@ -165,3 +165,60 @@ fn now() -> Duration {
         u32::try_from(time.tv_nsec).unwrap_or(0),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_arrives_and_so_does_the_end() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let changes = [
+            Change::Started(Pid::INIT),
+            Change::NotStarted("two\nlines".into()),
+            Change::Stopped(19),
+            Change::Continued,
+            Change::Ended(255),
+        ];
+        for change in &changes {
+            change.send(&there).unwrap();
+        }
+        drop(there);
+        let arrived: Vec<_> = Change::stream(here).collect();
+        assert_eq!(arrived.len(), changes.len());
+        assert_eq!(arrived[1], Change::NotStarted("two lines".into()));
+        assert_eq!((&arrived[0], &arrived[2..]), (&changes[0], &changes[2..]));
+    }
+
+    #[test]
+    fn the_keeper_goes_by_the_last_deadline_until_the_end() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let hour = Deadline::after(Duration::from_secs(3600));
+        let input = File::open("/dev/null").unwrap();
+        hour.send_first(&here, input.as_fd()).unwrap();
+        for _ in 0..2 {
+            Deadline::after(Duration::ZERO).send(&here);
+        }
+        hour.send(&here);
+        let (first, _input) = Deadline::receive_first(&there).unwrap();
+        assert_eq!(first, hour);
+        let mut deadlines = Deadlines::new(there);
+        let within = Duration::from_secs(10);
+        assert_eq!(deadlines.next(within).unwrap(), Some(hour));
+        let short = Duration::from_millis(1);
+        assert_eq!(deadlines.next(short).unwrap(), None);
+        drop(here);
+        assert!(deadlines.next(within).is_err());
+    }
+
+    #[test]
+    fn a_keeper_that_reads_nothing_holds_up_nobody() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        for _ in 0..10_000 {
+            Deadline::after(Duration::ZERO).send(&here);
+        }
+    }
+}
