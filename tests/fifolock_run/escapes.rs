@@ -49,9 +49,10 @@ const WAYS: [(&str, &str, usize); 7] = [
 fn run(table: &Table, lock: &str, script: &str, pids: &Pids) -> Job {
     let binary = env!("CARGO_BIN_EXE_fifolock");
     let inner = unique("inner");
-    let arguments = ["--lease", "4s", lock, "--", "bash", "-c", script, "bash"];
+    let options = ["--lease", "4s", "--kill-after", "100ms", lock];
+    let command = ["--", "bash", "-c", script, "bash"];
     let more = [pids.path(), binary, &inner];
-    Job::run(table, &[&arguments[..], &more[..]].concat())
+    Job::run(table, &[&options[..], &command[..], &more[..]].concat())
 }
 
 #[test]
@@ -88,6 +89,25 @@ fn a_signal_that_ends_the_command_ends_what_has_left_the_group() {
             let record = table.get(&lock);
             assert_eq!(record["issued"], record["served"], "it was released");
         }
+    }
+}
+
+/// As after Ctrl-C, which the terminal sends to the command's group only.
+#[test]
+fn a_command_that_a_signal_ends_leaves_nothing() {
+    let table = embedded_table();
+    for (way, script, count) in WAYS {
+        let (lock, scratch) = (unique("crash"), Scratch::new());
+        let pids = Pids::in_file(scratch.path("pids"));
+        let script =
+            format!("({script}) & while [ ! -e \"$1.go\" ]; do sleep 0.02; done; kill -KILL $$");
+        let mut job = run(&table, &lock, &script, &pids);
+        pids.wait_for(count);
+        std::fs::write(scratch.path("pids.go"), "").unwrap();
+        assert_eq!(job.code(), 137, "{way}: {}", job.err());
+        assert_eq!(pids.running(), [0; 0], "{way}: {}", job.err());
+        let record = table.get(&lock);
+        assert_eq!(record["issued"], record["served"], "it was released");
     }
 }
 

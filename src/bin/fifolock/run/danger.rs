@@ -59,12 +59,6 @@ impl Danger {
         self.ordered = true;
     }
 
-    /// The command was asked to end by another, just now: so it is not asked again.
-    pub(super) fn was_asked(&mut self, now: Instant) {
-        self.ordered = true;
-        self.terminated.get_or_insert(now);
-    }
-
     /// Whether it is time for KILL, or was.
     pub(super) fn has_killed(&self) -> bool {
         self.killed

@@ -209,7 +209,7 @@ fn launch(arguments: &[OsString]) -> u8 {
     let error = Command::new(program).args(arguments).exec();
     // The lock is held meanwhile: no longer than it takes, even if nobody reads this.
     let _ = messages::start();
-    say(&cannot_run(&[program.clone()], &error));
+    say(&cannot_run(std::slice::from_ref(program), &error));
     messages::finish();
     match error.kind() {
         ErrorKind::NotFound => exit::NOT_FOUND,

@@ -77,9 +77,13 @@ fn user(id: &str) -> String {
 /// Whether `/proc` is there, and speaks of the same process ids as this process: in a
 /// namespace it may be that of another one.
 pub(super) fn are_shown() -> bool {
-    let own = getpid().to_string();
+    let own = getpid();
+    let is_own = |link: std::path::PathBuf| link.as_os_str() == own.to_string().as_str();
     cfg!(target_os = "linux")
-        && fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == own.as_str())
+        && fs::read_link("/proc/self").is_ok_and(is_own)
+        // Also if this process may open no more files, nothing is shown to it.
+        && fs::read_dir("/proc").is_ok()
+        && Process::of(own).is_some()
 }
 
 /// All processes that are shown.

@@ -138,11 +138,10 @@ pub(super) fn asks_to_end(signal: Signal) -> bool {
     ENDING.contains(&signal)
 }
 
-/// Whether a command that ended with this exit code did so because it was sent `signal`.
-/// Many do something else on HUP and INT, and go on.
-pub(super) fn ended_by(signal: Signal, code: u8) -> bool {
-    let always = matches!(signal, Signal::TERM | Signal::QUIT);
-    always || code == code_of(signal.as_raw())
+/// Whether this exit code says that a signal ended a command, or, as shells pass it on,
+/// what it waited for.
+pub(super) fn is_in(code: u8) -> bool {
+    (129..=192).contains(&code)
 }
 
 /// As people know it: `SIGALRM`.

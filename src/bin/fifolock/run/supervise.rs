@@ -45,8 +45,9 @@ enum Cause {
     Lock,
     /// This process was sent a signal that ends it.
     Signal(i32),
-    /// The command was sent a signal through this process, and has ended.
-    PassedOn(Signal),
+    /// The command has ended, with this exit code, because of a signal: what it left is to
+    /// end, too.
+    Ended(u8),
     KeeperDied,
 }
 
@@ -63,8 +64,8 @@ pub(super) struct Supervision<'a> {
     stopped: bool,
     /// Whether the command is to be continued, as soon as the lock is safe.
     wake: bool,
-    /// The signals that were passed on.
-    passed_on: Vec<Signal>,
+    /// Whether TERM or QUIT was passed on.
+    told_to_end: bool,
     /// The exit code of the command, once its first process has ended.
     code: Option<u8>,
     /// Whether it was told what cannot be stopped.
@@ -90,7 +91,7 @@ impl<'a> Supervision<'a> {
             trouble: None,
             stopped: false,
             wake: false,
-            passed_on: Vec::new(),
+            told_to_end: false,
             code: None,
             told: false,
         }
@@ -185,9 +186,10 @@ impl<'a> Supervision<'a> {
                 let asked = self.child.terminate();
                 self.explain(
                     standing,
-                    match asked.any {
-                        true => "terminating the command",
-                        false => "the command cannot be asked to end",
+                    match (asked.any, self.code) {
+                        (true, None) => "terminating the command",
+                        (true, Some(_)) => "terminating what it left",
+                        (false, _) => "the command cannot be asked to end",
                     },
                 );
                 for Survivor { what, .. } in asked.refused {
@@ -236,9 +238,10 @@ impl<'a> Supervision<'a> {
         }
         self.explain(
             standing,
-            match self.code {
-                Some(_) => "the command has ended",
-                None => "killed the command",
+            match (self.cause, self.code) {
+                (Cause::Ended(_), _) => "so has what it left",
+                (_, Some(_)) => "the command has ended",
+                (_, None) => "killed the command",
             },
         );
         self.leave_terminal();
@@ -247,7 +250,7 @@ impl<'a> Supervision<'a> {
             _ if !is_held => Ending::Lost,
             Cause::Lock => Ending::Lost,
             Cause::Signal(signal) => Ending::WithCode(signals::code_of(signal)),
-            Cause::PassedOn(_) => Ending::WithCode(self.code.unwrap_or(exit::FAILED)),
+            Cause::Ended(code) => Ending::WithCode(code),
             Cause::KeeperDied => Ending::WithCode(exit::FAILED),
         })
     }
@@ -296,10 +299,7 @@ impl<'a> Supervision<'a> {
             (Cause::Signal(signal), _) => {
                 format!("fifolock was sent {}", signals::name_of(signal))
             }
-            (Cause::PassedOn(signal), _) => {
-                let name = signals::name_of(signal.as_raw());
-                format!("{name} was passed on to the command")
-            }
+            (Cause::Ended(code), _) => format!("the command has ended with code {code}"),
             (Cause::KeeperDied, _) => "the process that guards the command has died".into(),
             (Cause::Lock, Standing::Held(remaining)) => {
                 let millis = remaining.subsec_millis();
@@ -331,9 +331,7 @@ impl<'a> Supervision<'a> {
             self.wake = true;
             return;
         }
-        if !self.passed_on.contains(&signal) {
-            self.passed_on.push(signal);
-        }
+        self.told_to_end |= matches!(signal, Signal::TERM | Signal::QUIT);
         if !signals::asks_to_end(signal) {
             if !self.child.send(signal) {
                 self.tell_of_refusal(signal, "the command");
@@ -384,8 +382,8 @@ impl<'a> Supervision<'a> {
         };
     }
 
-    /// The leader of the group has ended. What it left behind runs on, unless it was to
-    /// end.
+    /// The leader of the group has ended. What it left behind runs on, unless a signal
+    /// ended the leader, or it was to end anyway.
     fn ended(&mut self, code: u8) -> Option<Ending> {
         self.code = Some(code);
         let is_held = matches!(standing(self.guard), Standing::Held(_));
@@ -393,18 +391,9 @@ impl<'a> Supervision<'a> {
             self.danger.kill_now();
             return None;
         }
-        let asked = self.passed_on.iter();
-        let asked = asked
-            .copied()
-            .find(|signal| signals::ended_by(*signal, code));
-        if let Some(signal) = asked
-            && !self.child.is_over()
-        {
-            self.cause = Cause::PassedOn(signal);
-            match signals::asks_to_end(signal) {
-                true => self.danger.was_asked(Instant::now()),
-                false => self.danger.order_stop(),
-            }
+        let by_signal = self.told_to_end || signals::is_in(code);
+        if by_signal && !self.child.is_over() {
+            self.stop_because(Cause::Ended(code));
             return None;
         }
         self.leave_terminal();
