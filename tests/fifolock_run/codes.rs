@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::common::proxy::{Fault, Proxy};
 use crate::common::{Table, embedded_table, quick, tables, unique};
-use crate::job::{Job, environment, fifolock};
+use crate::job::{Job, Scratch, environment, fifolock};
 
 #[test]
 fn the_code_of_the_command_is_passed_on() {
@@ -38,6 +38,19 @@ fn the_code_of_the_command_is_passed_on() {
         let record = table.get(&lock);
         assert_eq!(record["issued"], record["served"]);
     }
+}
+
+/// As under a shell, `env` or `flock`.
+#[test]
+#[cfg(target_env = "gnu")]
+fn a_script_without_an_interpreter_is_the_shells() {
+    let (table, scratch) = (embedded_table(), Scratch::new());
+    let script = scratch.path("script");
+    std::fs::write(&script, "echo from the script; exit 3\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).unwrap();
+    let mut job = Job::run(&table, &[&unique("plain"), "--", script.to_str().unwrap()]);
+    assert_eq!((job.code(), job.out().as_str()), (3, "from the script\n"));
 }
 
 #[test]

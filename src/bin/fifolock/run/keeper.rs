@@ -40,6 +40,9 @@ const LAUNCH: &str = "__launch";
 /// system lets it, with or without a keeper.
 const WITHIN: Duration = Duration::from_secs(5);
 
+/// Between two looks when there is nothing more to kill.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// Does what this process was started for, if that is one of the two: the exit code.
 pub(crate) fn helper() -> Option<u8> {
     let mut arguments = std::env::args_os().skip(1);
@@ -106,12 +109,15 @@ fn keep(command: &[OsString]) -> u8 {
 /// Kills what is below `tree` when `fifolock` has died, or the deadline has passed.
 fn guard(tree: &Tree, group: Pid, mut deadline: Deadline, mut deadlines: Deadlines) {
     loop {
-        let mut rest = deadline.remaining();
-        if rest.is_zero() {
-            tree.kill(Some(group), GLANCE);
-            rest = GLANCE;
-        }
-        match deadlines.next(rest.min(GLANCE)) {
+        let rest = deadline.remaining();
+        let is_over = rest.is_zero() && tree.kill(Some(group), GLANCE).is_empty();
+        let rest = match (is_over, rest.is_zero()) {
+            // None is left that could start others.
+            (true, _) => IDLE,
+            (false, true) => GLANCE,
+            (false, false) => rest.min(GLANCE),
+        };
+        match deadlines.next(rest) {
             Ok(Some(later)) => deadline = later,
             Ok(None) => {}
             Err(_) => break,

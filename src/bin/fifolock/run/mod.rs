@@ -53,7 +53,7 @@ pub(crate) fn run(connection: &Connection, args: &Args) -> anyhow::Result<u8> {
     args.check()?;
     messages::start().context("could not start a thread for messages")?;
     panic::set_hook(Box::new(|panic| say(&panic.to_string())));
-    orphans::reap_as_init().context("could not start a thread for orphans")?;
+    orphans::reap_strangers().context("could not start a thread for orphans")?;
     let lock = LockName::new(&args.name).map_err(Error::from)?;
     let request_timeout = LONGEST_REQUEST.min(args.lease / 4);
     let (tell, news) = unbounded();

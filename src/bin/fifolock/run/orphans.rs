@@ -10,7 +10,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 
 use super::processes::{self, Process};
 
-/// As the first process of a container, this one looks for zombies this often.
+/// As the first process of a container, `fifolock` looks for zombies this often.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// If something has ended that is not to be found.
@@ -43,11 +43,11 @@ pub(super) fn reap_until_end_of(leader: Pid) {
     }
 }
 
-/// Frees, as the first process of a container, the ids of what was adopted from elsewhere
-/// in it. Those that this process has started are waited for by who has started them, and
-/// so are no zombies for two rounds.
-pub(super) fn reap_as_init() -> io::Result<()> {
-    if getpid() != Pid::INIT {
+/// Frees the ids of what `fifolock` adopts from elsewhere: as the first process of a
+/// container, or if it took the place of a process with children (`exec fifolock`). What it
+/// has started itself is waited for, and so is no zombie for two rounds.
+pub(super) fn reap_strangers() -> io::Result<()> {
+    if getpid() != Pid::INIT && processes::children_of(getpid()).is_empty() {
         return Ok(());
     }
     let look = || {

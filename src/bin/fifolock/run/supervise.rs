@@ -104,7 +104,7 @@ impl<'a> Supervision<'a> {
         loop {
             let mut rest = self.look_at_lock();
             if self.code.is_some() {
-                // What it left has been asked to end, too.
+                // What it left is to end, too.
                 rest = rest.min(STRAGGLERS);
                 if self.child.is_over() {
                     self.danger.kill_now();
@@ -186,7 +186,7 @@ impl<'a> Supervision<'a> {
                 let asked = self.child.terminate();
                 self.explain(
                     standing,
-                    match (asked.any, self.code) {
+                    match (asked.any || asked.refused.is_empty(), self.code) {
                         (true, None) => "terminating the command",
                         (true, Some(_)) => "terminating what it left",
                         (false, _) => "the command cannot be asked to end",
