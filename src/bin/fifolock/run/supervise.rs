@@ -26,6 +26,9 @@ const DEATH: Duration = Duration::from_secs(2);
 
 const NOT_PERMITTED: &str = "cannot be stopped: the system does not permit to signal it";
 
+/// The command is started within this time, or signals are not kept for it.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Between two looks at what a command left that was asked to end.
 const STRAGGLERS: Duration = Duration::from_millis(20);
 
@@ -101,6 +104,7 @@ impl<'a> Supervision<'a> {
     pub(super) fn run(mut self) -> Ending {
         let mut lost = self.guard.lost().clone();
         let (no_signals, mut changes) = (never(), self.child.changes.clone());
+        let began = Instant::now();
         loop {
             let mut rest = self.look_at_lock();
             if self.code.is_some() {
@@ -116,10 +120,10 @@ impl<'a> Supervision<'a> {
                 return ending;
             }
             self.wake_up();
-            // Those that come before the command are for it, too.
-            let signals = match self.child.group() {
-                Some(_) => self.signals,
-                None => &no_signals,
+            // Those that come before the command are for it, too, if it comes soon.
+            let signals = match self.child.group().is_some() || began.elapsed() > SOON {
+                true => self.signals,
+                false => &no_signals,
             };
             select! {
                 recv(changes) -> change => match change {
@@ -131,10 +135,8 @@ impl<'a> Supervision<'a> {
                         self.keeper_died();
                     }
                 },
-                recv(signals) -> signal => match signal {
-                    Ok(Received::PassOn(signal)) => self.pass_on(signal),
-                    Ok(Received::End(signal)) => self.stop_because(Cause::Signal(signal)),
-                    Err(_) => {}
+                recv(signals) -> signal => if let Ok(signal) = signal {
+                    self.received(signal);
                 },
                 recv(self.news) -> news => if let Ok(News::RenewalFailed(what)) = news {
                     self.trouble = Some(what);
@@ -322,6 +324,14 @@ impl<'a> Supervision<'a> {
         }
         self.wake = false;
         self.child.send(Signal::CONT);
+    }
+
+    fn received(&mut self, signal: Received) {
+        match (signal, signals::ends(signal)) {
+            (Received::PassOn(signal), _) if self.child.group().is_some() => self.pass_on(signal),
+            (_, Some(signal)) => self.stop_because(Cause::Signal(signal)),
+            _ => {}
+        }
     }
 
     fn pass_on(&mut self, signal: Signal) {
