@@ -190,7 +190,7 @@ fn a_job_that_was_stopped_for_too_long_is_ended() {
 /// when they run.
 const RESTLESS: &str = r#"
     (trap "" TSTP; while :; do date +%s%N >> "$1"; sleep 0.01; done) &
-    timeout 600 bash -c 'while :; do date +%s%N >> "$0"; sleep 0.01; done' "$1.timed" &
+    timeout 600 bash -c 'while :; do date +%s%N >> "$0"; sleep 0.05; done' "$1.timed" &
     echo up
     wait
 "#;
