@@ -3,9 +3,12 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use rustix::process::Signal;
+
 use crate::common::proxy::{Fault, Proxy};
 use crate::common::{Table, embedded_table, quick, tables, unique};
-use crate::job::{Job, environment, fifolock};
+use crate::job::{Job, Scratch, environment, fifolock};
 
 #[test]
 fn the_code_of_the_command_is_passed_on() {
@@ -35,6 +38,19 @@ fn the_code_of_the_command_is_passed_on() {
         let record = table.get(&lock);
         assert_eq!(record["issued"], record["served"]);
     }
+}
+
+/// As under a shell, `env` or `flock`.
+#[test]
+#[cfg(target_env = "gnu")]
+fn a_script_without_an_interpreter_is_the_shells() {
+    let (table, scratch) = (embedded_table(), Scratch::new());
+    let script = scratch.path("script");
+    std::fs::write(&script, "echo from the script; exit 3\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).unwrap();
+    let mut job = Job::run(&table, &[&unique("plain"), "--", script.to_str().unwrap()]);
+    assert_eq!((job.code(), job.out().as_str()), (3, "from the script\n"));
 }
 
 #[test]
@@ -180,8 +196,14 @@ fn ignoring(signal: &str, command: &str) -> Job {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_signal_that_is_ignored_stays_ignored() {
-    let mut job = ignoring("HUP", "kill -HUP $$ $PPID; echo alive");
-    assert_eq!((job.code(), job.out().as_str()), (0, "alive\n"));
+    for (name, signal) in [("HUP", Signal::HUP), ("ALRM", Signal::ALARM)] {
+        let script = format!("echo up; read line; kill -{name} $$ $PPID; echo alive");
+        let mut job = ignoring(name, &script);
+        job.prints("up");
+        job.send(signal);
+        job.feed(b"go\n");
+        assert_eq!((job.code(), job.out().as_str()), (0, "up\nalive\n"));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -78,13 +78,24 @@ impl Job {
         Self::start(command, endpoint, table)
     }
 
-    pub(crate) fn start(mut command: Command, endpoint: &str, table: &Table) -> Self {
+    pub(crate) fn start(command: Command, endpoint: &str, table: &Table) -> Self {
+        Self::start_with(command, endpoint, table, None)
+    }
+
+    /// The same, with `error` instead of a file for its standard error.
+    pub(crate) fn start_with(
+        mut command: Command,
+        endpoint: &str,
+        table: &Table,
+        error: Option<Stdio>,
+    ) -> Self {
         let scratch = Scratch::new();
+        let file = || File::create(scratch.path("err")).unwrap().into();
         let child = command
             .envs(environment(endpoint, table))
             .stdin(Stdio::piped())
             .stdout(File::create(scratch.path("out")).unwrap())
-            .stderr(File::create(scratch.path("err")).unwrap())
+            .stderr(error.unwrap_or_else(file))
             .spawn()
             .unwrap();
         Self { child, scratch }
@@ -117,14 +128,23 @@ impl Job {
         wait_for(words, || self.out().contains(words));
     }
 
-    /// Waits for its end: the exit code.
-    pub(crate) fn code(&mut self) -> i32 {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end, by exit or by a signal.
+    pub(crate) fn end(&mut self) -> ExitStatus {
         let mut status = None;
         wait_for("the end of fifolock", || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
-        let code = status.unwrap().code();
+        status.unwrap()
+    }
+
+    /// Waits for its end: the exit code.
+    pub(crate) fn code(&mut self) -> i32 {
+        let code = self.end().code();
         code.unwrap_or_else(|| panic!("ended by a signal: {}", self.err()))
     }
 }
@@ -134,4 +154,58 @@ impl Drop for Job {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The processes whose ids a command writes into a file, a line each. Killed with the test.
+pub(crate) struct Pids(PathBuf);
+
+impl Pids {
+    pub(crate) fn in_file(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    /// Waits until there are so many.
+    pub(crate) fn wait_for(&self, count: usize) -> Vec<i32> {
+        wait_for("processes", || self.all().len() >= count);
+        self.all()
+    }
+
+    fn all(&self) -> Vec<i32> {
+        let text = text(&self.0);
+        // The last line may be half written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    /// Those that run. (A zombie does not.)
+    pub(crate) fn running(&self) -> Vec<i32> {
+        let mut all = self.all();
+        all.retain(|pid| is_running(*pid));
+        all
+    }
+
+    /// Waits until none runs.
+    pub(crate) fn gone(&self) {
+        wait_for("the end of all processes", || self.running().is_empty());
+    }
+}
+
+impl Drop for Pids {
+    fn drop(&mut self) {
+        for pid in self.running().into_iter().filter_map(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+fn is_running(pid: i32) -> bool {
+    let stat = text(Path::new(&format!("/proc/{pid}/stat")));
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
 }

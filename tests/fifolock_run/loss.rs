@@ -83,7 +83,7 @@ fn a_command_that_ends_when_asked_is_not_killed() {
 }
 
 /// What somebody does who takes the lock away.
-fn take_away(table: &Table, lock: &str) {
+pub(crate) fn take_away(table: &Table, lock: &str) {
     let mut record = table.get(lock);
     let number = |value: &serde_json::Value| value["N"].as_str().unwrap().parse::<u64>().unwrap();
     let (served, revision) = (number(&record["served"]), number(&record["revision"]));

@@ -9,6 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::common::proxy::{Fault, Proxy};
 use crate::common::{embedded_table, quick, tables, unique};
 use crate::job::Job;
+#[cfg(target_os = "linux")]
+use crate::job::{Pids, Scratch};
 
 // Scripts with traps are bash's: dash forgets a signal that meets it while it forks.
 
@@ -76,6 +78,60 @@ fn signals_of_all_kinds_are_passed_on() {
     }
     job.send(Signal::TERM);
     assert_eq!(job.code(), 0, "{}", job.err());
+}
+
+/// Those that would end `fifolock` and are not meant for the command, by number: rustix
+/// has no name for all of them.
+#[cfg(target_os = "linux")]
+const FATAL: [i32; 12] = [6, 14, 16, 24, 25, 26, 27, 29, 30, 34, 40, 64];
+
+#[cfg(target_os = "linux")]
+fn send(job: &Job, number: i32) {
+    let target = job.id().to_string();
+    let kill = format!("kill -{number} {target}");
+    let sent = std::process::Command::new("bash")
+        .args(["-c", &kill])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_ends_fifolock_stops_the_command_first() {
+    let table = embedded_table();
+    let script = r#"trap "" TERM; echo $$ >> "$0"; while :; do sleep 0.02; done"#;
+    for number in FATAL {
+        let (lock, scratch) = (unique("fatal"), Scratch::new());
+        let pids = Pids::in_file(scratch.path("pids"));
+        let options = ["--kill-after", "200ms", &lock];
+        let command = ["--", "bash", "-c", script, pids.path()];
+        let mut job = Job::run(&table, &[&options[..], &command[..]].concat());
+        pids.wait_for(1);
+        send(&job, number);
+        assert_eq!(job.code(), 128 + number, "{}", job.err());
+        assert_eq!(pids.running(), [0; 0], "signal {number}");
+        assert!(job.err().contains("was sent "), "{}", job.err());
+        let record = table.get(&lock);
+        assert_eq!(record["issued"], record["served"], "it was released");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_ends_fifolock_ends_the_wait() {
+    let table = embedded_table();
+    let lock = unique("fatal-wait");
+    let client = quick().build(table.store()).unwrap();
+    let guard = client.acquire(&lock).unwrap();
+    for number in [14, 30, 40] {
+        let mut job = Job::run(&table, &[&lock, "--", "true"]);
+        job.says("joined the queue");
+        send(&job, number);
+        assert_eq!(job.code(), 128 + number, "{}", job.err());
+    }
+    guard.release().unwrap();
+    let mut next = Job::run(&table, &["--try", &lock, "--", "true"]);
+    assert_eq!(next.code(), 0, "{}", next.err());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::loss::last_stamp;
 const FIFOLOCK: &str = env!("CARGO_BIN_EXE_fifolock");
 
 /// A process at a terminal of its own.
-struct Screen {
+pub(crate) struct Screen {
     pty: Arc<Pty>,
     child: Child,
     shown: Arc<Mutex<String>>,
@@ -52,7 +52,7 @@ impl Screen {
     }
 
     /// A shell with job control, in which `$fifolock` is ours.
-    fn shell(table: &Table) -> Self {
+    pub(crate) fn shell(table: &Table) -> Self {
         let shell = Command::new("bash")
             .args(["--norc", "--noprofile", "--noediting", "-i"])
             .env("fifolock", FIFOLOCK)
@@ -60,11 +60,11 @@ impl Screen {
         Self::of(shell, table)
     }
 
-    fn press(&self, keys: &str) {
+    pub(crate) fn press(&self, keys: &str) {
         (&*self.pty).write_all(keys.as_bytes()).unwrap();
     }
 
-    fn shows(&self, words: &str) {
+    pub(crate) fn shows(&self, words: &str) {
         wait_for(words, || self.shown.lock().contains(words));
     }
 
@@ -186,9 +186,11 @@ fn a_job_that_was_stopped_for_too_long_is_ended() {
     );
 }
 
-/// Has a child that does not mind Ctrl-Z, and writes down when it runs.
+/// Has a child that does not mind Ctrl-Z, and one that has left the group. They write down
+/// when they run.
 const RESTLESS: &str = r#"
     (trap "" TSTP; while :; do date +%s%N >> "$1"; sleep 0.01; done) &
+    timeout 600 bash -c 'while :; do date +%s%N >> "$0"; sleep 0.05; done' "$1.timed" &
     echo up
     wait
 "#;
@@ -205,7 +207,10 @@ fn nobody_of_a_stopped_job_runs_on_without_the_lock() {
         beats.display()
     ));
     screen.shows("up\r\n");
-    wait_for("beats", || !text(&beats).is_empty());
+    let timed = scratch.path("beats.timed");
+    wait_for("beats", || {
+        !text(&beats).is_empty() && !text(&timed).is_empty()
+    });
     screen.press("\x1a");
     screen.shows("Stopped");
     let mut next = Job::run(&table, &[&lock, "--", "sh", "-c", "date +%s%N; sleep 0.5"]);
@@ -215,6 +220,7 @@ fn nobody_of_a_stopped_job_runs_on_without_the_lock() {
     screen.shows("code-79");
     let taken: u64 = next.out().trim().parse().unwrap();
     assert!(last_stamp(&beats) < taken);
+    assert!(last_stamp(&timed) < taken);
 }
 
 #[test]

@@ -21,6 +21,9 @@ pub(crate) const DENIED: u8 = 77;
 pub(crate) const UNFIT: u8 = 78;
 /// The lock was lost while the command ran.
 pub(crate) const LOST: u8 = 79;
+/// The lock was lost, and a process of the command could not be stopped.
+#[cfg(unix)]
+pub(crate) const RUNS_ON: u8 = 80;
 /// The lock was not granted in time.
 pub(crate) const TIMED_OUT: u8 = 124;
 /// The command to run under the lock cannot be run.

@@ -11,6 +11,8 @@ mod doctor;
 mod exit;
 mod interrupt;
 mod ls;
+#[cfg(unix)]
+mod messages;
 mod policy;
 #[cfg(unix)]
 mod run;
@@ -27,6 +29,17 @@ use args::{Cli, Command};
 use clap::Parser;
 
 fn main() -> ExitCode {
+    #[cfg(unix)]
+    if let Some(code) = run::helper() {
+        return ExitCode::from(code);
+    }
+    let code = as_asked();
+    #[cfg(unix)]
+    messages::finish();
+    code
+}
+
+fn as_asked() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

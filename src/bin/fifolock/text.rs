@@ -88,7 +88,12 @@ pub(crate) fn print(lines: &[String]) -> io::Result<()> {
 /// Says something to people, on standard error. That nobody reads it is no reason to
 /// fail.
 pub(crate) fn say(words: &str) {
-    let _ = writeln!(io::stderr(), "fifolock: {}", printable(words));
+    let line = format!("fifolock: {}\n", printable(words));
+    #[cfg(unix)]
+    if crate::messages::send(line.clone().into_bytes()) {
+        return;
+    }
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// An error and its causes; what a message quotes already is not said again.

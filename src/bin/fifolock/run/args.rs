@@ -18,13 +18,14 @@ and who holds in FIFOLOCK_OWNER. Standard input, output and error are passed on 
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  that of CMD; 128+n if signal n ended it, or the wait
+  that of CMD; 128+n if signal n ended it, or the wait, or fifolock
   64   the command line makes no sense; nothing was sent
   69   the store cannot be reached
   75   --try, and the lock is busy
   77   the store denies access
   78   the table is missing or unfit
   79   the lock was lost while CMD ran; if it still ran, it was stopped
+  80   the lock was lost, and a process that CMD started could not be stopped: it runs on
   124  the lock was not granted within --timeout
   126  CMD cannot be run
   127  CMD was not found
@@ -33,20 +34,38 @@ Exit codes:
 const HOW_IT_RUNS: &str = "\
 How CMD runs:
 
-It has a process group of its own, and the terminal. HUP, INT, QUIT, TERM, USR1, USR2, WINCH, TSTP and \
-CONT sent to fifolock are passed to the whole group, but for those that fifolock was started to ignore.
+It has a process group of its own, and the terminal. HUP, INT, QUIT and TERM sent to fifolock are passed on to \
+all processes that CMD started; USR1, USR2, WINCH, TSTP and CONT to its group. Those that fifolock was started \
+to ignore stay ignored.
 
-If no renewal gets through, the group is sent TERM when a quarter of the lease is left. It is sent KILL \
-when --kill-after has passed or an eighth of the lease is left, or CMD has ended: so it is dead before \
-anybody else can hold the lock. If a renewal, one each quarter of the lease, finds that the lock was taken \
-away, TERM is sent at once, and KILL after --kill-after.
+If no renewal gets through, all processes that CMD started are sent TERM when a quarter of the lease is left. \
+They are sent KILL when --kill-after has passed or an eighth of the lease is left, or CMD has ended: so they \
+are dead before another client can hold the lock. If a renewal, one each quarter of the lease, finds that the \
+lock was taken away, TERM is sent at once, and KILL after --kill-after.
 
-What CMD leaves running when it ends by itself runs on, without the lock. So does a process that left the \
-group, and so does CMD if fifolock is killed with KILL. Only a resource that checks FIFOLOCK_TOKEN is safe \
-from those.
+On Linux, all processes that CMD started are those below it, also in other process groups or sessions, and \
+daemons. That needs a /proc that shows the ids of fifolock's own namespace. Without one, and on other systems, \
+they are the process group. What CMD has started by another service (systemd-run, docker, at, ssh) is not \
+among them.
 
-Ctrl-Z stops CMD and fifolock, heartbeat included. `fg` continues them, or ends CMD if the lease is over \
-by then. A CMD that is stopped while it does not have the terminal keeps the lock.";
+Any other signal that would end fifolock, such as ALRM or XCPU, stops CMD first: TERM, KILL after \
+--kill-after, then the lock is released. A process of its own, `fifolock __keep`, is CMD's parent. It kills \
+all that CMD started when fifolock is killed or crashes, and shortly before the lease ends when fifolock was \
+stopped. If both are killed at once, Linux kills CMD, but not what CMD has started.
+
+A process that fifolock is not permitted to signal, such as one that sudo made root's, is not stopped. fifolock \
+says which one that is, keeps the lock for as long as it can, and exits with 80 once the lock is lost.
+
+What CMD leaves running when it ends by itself runs on, without the lock, as a child of init or of what else \
+adopts orphans. But when a signal has ended CMD (its exit code is 129 to 192), or it ends after fifolock has \
+passed TERM or QUIT on, what it leaves is sent TERM, and KILL after --kill-after, before the lock is released. \
+Only a resource that checks FIFOLOCK_TOKEN is safe from what runs on.
+
+Ctrl-Z stops CMD and fifolock, heartbeat included. `fg` continues them; but when the lease is about to end, CMD \
+is killed. A CMD that is stopped while it does not have the terminal keeps the lock.
+
+Messages do not hold up anything: if standard error is not read, they are dropped, and fifolock ends a second \
+later at most.";
 
 #[derive(clap::Args, Debug)]
 #[command(

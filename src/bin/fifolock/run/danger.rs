@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// The clock is looked at no less often than this. The wait itself may stand still
 /// while the machine is suspended.
-const GLANCE: Duration = Duration::from_millis(250);
+pub(super) const GLANCE: Duration = Duration::from_millis(250);
 
 /// How the lock stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(super) struct Danger {
     /// The longest that the lock was seen to be held for without a renewal. It is not
     /// the lease at first: a turn that is not claimed yet may be shorter.
     span: Duration,
+    /// Whether it is to stop although nothing is wrong with the lock.
+    ordered: bool,
     terminated: Option<Instant>,
     killed: bool,
 }
@@ -41,6 +43,7 @@ impl Danger {
         Self {
             kill_after,
             span: Duration::ZERO,
+            ordered: false,
             terminated: None,
             killed: false,
         }
@@ -49,6 +52,34 @@ impl Danger {
     /// Whether the command was told to stop.
     pub(super) fn has_struck(&self) -> bool {
         self.terminated.is_some() || self.killed
+    }
+
+    /// From now on the command is to stop: asked first, and killed after `kill_after`.
+    pub(super) fn order_stop(&mut self) {
+        self.ordered = true;
+    }
+
+    /// Whether it is time for KILL, or was.
+    pub(super) fn has_killed(&self) -> bool {
+        self.killed
+    }
+
+    /// What is left of the command is to be killed at once.
+    pub(super) fn kill_now(&mut self) {
+        self.killed = true;
+    }
+
+    /// When the keeper has to kill the command, because this process has not. Later than
+    /// this process does it, and before the lease ends.
+    pub(super) fn last_resort(&self, standing: Standing, now: Instant) -> Duration {
+        match standing {
+            Standing::Held(remaining) => remaining.saturating_sub(self.span / 16),
+            Standing::Superseded => {
+                let since = self.terminated.map(|at| now.duration_since(at));
+                (self.kill_after + 2 * GLANCE).saturating_sub(since.unwrap_or_default())
+            }
+            Standing::Expired => Duration::ZERO,
+        }
     }
 
     /// Whether there is time to let a command run on that is stopped.
@@ -70,6 +101,10 @@ impl Danger {
             Standing::Superseded => self.kill_after,
             Standing::Expired => Duration::ZERO,
         };
+        let until_kill = match self.ordered {
+            true => until_kill.min(self.kill_after),
+            false => until_kill,
+        };
         let until_kill = match self.terminated {
             Some(at) => {
                 let out = self.kill_after.saturating_sub(now.duration_since(at));
@@ -85,10 +120,11 @@ impl Danger {
             return Verdict::Spare(until_kill.min(GLANCE));
         }
         let until_term = match standing {
-            Standing::Held(remaining) => remaining.saturating_sub(self.span / 4),
-            Standing::Superseded | Standing::Expired => Duration::ZERO,
+            Standing::Held(remaining) if !self.ordered => remaining.saturating_sub(self.span / 4),
+            _ => Duration::ZERO,
         };
-        if until_term.is_zero() && !(stopped && matches!(standing, Standing::Held(_))) {
+        let is_harmless = stopped && !self.ordered && matches!(standing, Standing::Held(_));
+        if until_term.is_zero() && !is_harmless {
             self.terminated = Some(now);
             return Verdict::Terminate;
         }
@@ -207,6 +243,42 @@ mod tests {
             danger.judge(Standing::Superseded, false, start),
             Verdict::Kill
         );
+    }
+
+    #[test]
+    fn a_command_that_is_ordered_to_stop_gets_kill_after_and_no_more_than_the_lease() {
+        let start = Instant::now();
+        let mut danger = Danger::new(SECOND);
+        danger.judge(held(8000), true, start);
+        danger.order_stop();
+        assert_eq!(danger.judge(held(8000), true, start), Verdict::Terminate);
+        assert_eq!(
+            danger.judge(held(8000), true, start),
+            Verdict::Spare(GLANCE)
+        );
+        assert_eq!(
+            danger.judge(held(8000), true, start + SECOND),
+            Verdict::Kill
+        );
+        let mut danger = Danger::new(SECOND);
+        danger.judge(held(8000), false, start);
+        danger.order_stop();
+        danger.judge(held(1100), false, start);
+        assert_eq!(danger.judge(held(1000), false, start), Verdict::Kill);
+        assert!(danger.has_killed());
+    }
+
+    #[test]
+    fn the_last_resort_comes_after_kill_and_before_the_leases_end() {
+        let start = Instant::now();
+        let mut danger = Danger::new(SECOND);
+        danger.judge(held(8000), false, start);
+        assert_eq!(danger.last_resort(held(1000), start), SECOND / 2);
+        assert_eq!(danger.last_resort(held(400), start), Duration::ZERO);
+        assert_eq!(danger.last_resort(Standing::Expired, start), Duration::ZERO);
+        danger.judge(Standing::Superseded, false, start);
+        let later = danger.last_resort(Standing::Superseded, start + SECOND);
+        assert_eq!(later, 2 * GLANCE);
     }
 
     #[test]

@@ -3,39 +3,57 @@
 mod args;
 mod child;
 mod danger;
+mod frames;
+mod keeper;
 mod lookout;
 mod news;
+mod orphans;
+mod processes;
 mod progress;
 mod signals;
 mod supervise;
 mod terminal;
+mod tree;
 mod wait;
+mod wire;
 
 use std::io::ErrorKind;
+use std::panic;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 use dynamodb_fifo_lock::{Error, LockClient, LockGuard, LockName, LockStore};
 
+use anyhow::Context;
+
 use crate::args::Connection;
-use crate::exit;
 use crate::text::say;
+use crate::{exit, messages};
 
 pub(crate) use args::Args;
 use child::Child;
+pub(crate) use keeper::helper;
 use lookout::Lookout;
 use news::News;
 use progress::Progress;
 use signals::Signals;
 use supervise::{Ending, Supervision};
 use wait::{Outcome, Patience, Wait};
+use wire::Deadline;
 
 /// No request of a client takes longer, nor than a quarter of its lease.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3);
 
+/// What was said before the command runs is on the screen before its own output, unless
+/// that takes longer.
+const PROMPTLY: Duration = Duration::from_millis(200);
+
 pub(crate) fn run(connection: &Connection, args: &Args) -> anyhow::Result<u8> {
     args.check()?;
+    messages::start().context("could not start a thread for messages")?;
+    panic::set_hook(Box::new(|panic| say(&panic.to_string())));
+    orphans::reap_strangers().context("could not start a thread for orphans")?;
     let lock = LockName::new(&args.name).map_err(Error::from)?;
     let request_timeout = LONGEST_REQUEST.min(args.lease / 4);
     let (tell, news) = unbounded();
@@ -71,13 +89,19 @@ pub(crate) fn run(connection: &Connection, args: &Args) -> anyhow::Result<u8> {
             progress.busy();
             return Ok(exit::BUSY);
         }
-        Outcome::Signalled(signal) => return Ok(signals::code_of(signal.as_raw())),
+        Outcome::Signalled(signal) => return Ok(signals::code_of(signal)),
     };
     progress.granted(guard.fencing_token());
     drop(progress);
+    messages::flush(PROMPTLY);
     Ok(match run_under(&guard, args, &signals, &news)? {
-        Ending::ByItself(code) => release(guard, code),
+        Ending::WithCode(code) => release(guard, code),
         Ending::Lost => exit::LOST,
+        Ending::RunsOn => {
+            // No release, which would let the next one in at once.
+            std::mem::forget(guard);
+            exit::RUNS_ON
+        }
     })
 }
 
@@ -95,12 +119,12 @@ fn run_under(
         ("FIFOLOCK_OWNER", args.owner()),
     ];
     guard.ensure_held()?;
-    let child = match Child::start(&args.command, environment) {
+    let deadline = Deadline::after(guard.remaining());
+    let child = match Child::start(&args.command, environment, deadline) {
         Ok(child) => child,
         Err(error) => {
-            let program = args.command[0].to_string_lossy();
-            say(&format!("cannot run {program:?}: {error}"));
-            return Ok(Ending::ByItself(match error.kind() {
+            say(&keeper::cannot_run(&args.command, &error));
+            return Ok(Ending::WithCode(match error.kind() {
                 ErrorKind::NotFound => exit::NOT_FOUND,
                 _ => exit::CANNOT_RUN,
             }));

@@ -8,6 +8,7 @@ use dynamodb_fifo_lock::{FencingToken, LockName, Ticket};
 use humantime::format_duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::frames::Frames;
 use crate::text::{printable, say};
 
 /// A log tells of changes no more often than this.
@@ -168,8 +169,11 @@ impl Drop for Progress {
 
 fn line() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {wide_msg}");
-    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+    ProgressBar::with_draw_target(
+        None,
+        ProgressDrawTarget::term_like(Box::<Frames>::default()),
+    )
+    .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }
 
 /// For people, to the second; what is shorter, to the tenth.

@@ -56,7 +56,8 @@ impl Terminal {
         if let Some(modes) = &self.modes
             && tcgetpgrp(&self.tty) == Ok(self.own)
         {
-            let _ = tcsetattr(&self.tty, OptionalActions::Drain, modes);
+            // At once: output that Ctrl-S holds back would never drain.
+            let _ = tcsetattr(&self.tty, OptionalActions::Now, modes);
         }
     }
 

@@ -6,12 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Receiver, TryRecvError, after, bounded, never, select, tick};
 use dynamodb_fifo_lock::{AcquireOptions, Error, LockClient, LockGuard, StoreError};
-use rustix::process::Signal;
 
 use super::lookout::Lookout;
 use super::news::News;
 use super::progress::Progress;
-use super::signals;
+use super::signals::{self, Received};
 
 /// How often the line on the terminal is redrawn.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -25,15 +24,15 @@ pub(super) enum Patience {
 pub(super) enum Outcome {
     Granted(LockGuard),
     Busy,
-    /// A signal ended the wait.
-    Signalled(Signal),
+    /// This signal ended the wait.
+    Signalled(i32),
 }
 
 pub(super) struct Wait<'a> {
     pub(super) client: &'a LockClient,
     pub(super) lock: &'a str,
     pub(super) patience: Patience,
-    pub(super) signals: &'a Receiver<Signal>,
+    pub(super) signals: &'a Receiver<Received>,
     pub(super) news: &'a Receiver<News>,
     /// For somebody who watches.
     pub(super) lookout: Option<Lookout>,
@@ -59,8 +58,8 @@ impl Wait<'_> {
                     let outcome = outcome.context("the thread that waits has died")?;
                     return Ok(outcome?.map_or(Outcome::Busy, Outcome::Granted));
                 }
-                recv(self.signals) -> signal => match signal {
-                    Ok(signal) if signals::ends(signal) => {
+                recv(self.signals) -> signal => match signal.map(signals::ends) {
+                    Ok(Some(signal)) => {
                         drop(stop);
                         progress.leaving();
                         // Come what may: a queue that is not left is a place that is
@@ -71,7 +70,7 @@ impl Wait<'_> {
                         }
                         return Ok(Outcome::Signalled(signal));
                     }
-                    Ok(_) => {} // There is no command to pass it on to.
+                    Ok(None) => {} // There is no command to pass it on to.
                     Err(_) => return Err(anyhow!("the thread for signals has died")),
                 },
                 recv(self.news) -> news => if let Ok(news) = news {
