@@ -280,7 +280,7 @@ fn a_kill_storm_with_short_timeouts_never_stops_the_grants() {
                 let client = crowd.join(ms(1), true);
                 let habits = Habits {
                     // Half of them go on in the same process.
-                    forgets: alive.len() % 2 == 0,
+                    forgets: alive.len().is_multiple_of(2),
                     ..asker(ms(low), ms(high))
                 };
                 crowd.acquires_with(client, habits);

@@ -59,7 +59,7 @@ fn code_of_error(error: &Error) -> u8 {
 fn code_of_store_error(error: &StoreError) -> u8 {
     match error {
         StoreError::Unreachable { .. } | StoreError::Throttled { .. } => UNREACHABLE,
-        StoreError::Denied { .. } => DENIED,
+        StoreError::Denied { .. } | StoreError::WrongClock { .. } => DENIED,
         StoreError::TableMissing { .. }
         | StoreError::WrongKeySchema { .. }
         | StoreError::Malformed { .. }

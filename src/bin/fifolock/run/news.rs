@@ -1,6 +1,7 @@
 //! What the library tells while it waits and holds, for this command's own threads.
 
 use crossbeam_channel::Sender;
+use dynamodb_fifo_lock::protocol::FailureKind;
 use dynamodb_fifo_lock::{Event, Observer, StoreError, Ticket};
 
 pub(super) enum News {
@@ -29,10 +30,12 @@ pub(super) fn reporter(to: Sender<News>) -> impl Observer {
                 }
             }
             Event::PassedOver { .. } => News::PassedOver,
-            Event::WaitDisturbed { error, .. } if error.is_transient() => News::Trouble {
-                what: error.to_string(),
-                throttled: matches!(error, StoreError::Throttled { .. }),
-            },
+            Event::WaitDisturbed { error, .. } if error.failure().kind != FailureKind::Final => {
+                News::Trouble {
+                    what: error.to_string(),
+                    throttled: matches!(error, StoreError::Throttled { .. }),
+                }
+            }
             Event::RenewalFailed { error, .. } => News::RenewalFailed(error.to_string()),
             _ => return,
         };
