@@ -56,18 +56,18 @@ fn draw_write(dice: &mut StdRng, record: Option<&LockRecord>) -> Write {
     };
     let limit = dice.random_range(1..4);
     let wall_ms = dice.random_range(0..10_000);
-    match dice.random_range(0..17) {
+    match dice.random_range(0..21) {
         0 => Write::Try {
             holder: holder(id),
             start,
             grace: GRACE,
         },
-        1 => Write::Enqueue {
+        1 | 17 => Write::Enqueue {
             start,
             grace: GRACE,
             wall_ms,
         },
-        2 => Write::EnqueueBehind,
+        2 | 18..=20 => Write::EnqueueBehind,
         3 => Write::Claim {
             ticket,
             holder: holder(id),
@@ -128,7 +128,7 @@ fn draw_write(dice: &mut StdRng, record: Option<&LockRecord>) -> Write {
 fn random_walks_agree_with_the_model() {
     for backend in backends() {
         let mut applied_of = HashMap::new();
-        for seed in 0..16 {
+        for seed in 0..24 {
             let mut dice = StdRng::seed_from_u64(seed);
             let lock = LockName::new(&unique("walk")).unwrap();
             let mut model: Option<LockRecord> = None;

@@ -88,7 +88,7 @@ fn a_slow_joiner_never_gets_in_beside_the_one_that_is_served() {
     let inner = store.clone();
     // The slow client's ticket is drawn; then it stands still.
     let slow_store = FaultyStore::new(store.clone(), move |name, request| {
-        if let Request::Write(write @ Write::Enqueue { .. }) = request
+        if let Request::Write(write @ (Write::Enqueue { .. } | Write::EnqueueBehind)) = request
             && first.swap(false, Ordering::SeqCst)
         {
             let record = inner.write(name, write, WITHIN).unwrap().applied().unwrap();

@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Receiver;
 use dynamodb_fifo_lock::protocol::Write;
@@ -129,10 +129,11 @@ fn a_reader_does_not_overtake_a_turn_that_is_not_claimed() {
         let name = LockName::new(&unique("unclaimed")).unwrap();
         let (client, _) = announcing(Arc::clone(&backend.store));
         let reader = read(&client, name.as_str());
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let join = Write::Enqueue {
             start: Ticket::new(1),
             grace: Duration::from_secs(1),
-            wall_ms: 1,
+            wall_ms: u64::try_from(since_1970.as_millis()).unwrap(),
         };
         let joined = backend.store.write(&name, &join, DEADLINE).unwrap();
         assert!(joined.applied().unwrap().holder.is_none());

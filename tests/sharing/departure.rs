@@ -103,7 +103,9 @@ fn leaves_at(nth: usize, wait: Wait, exit: Exit) -> bool {
             // The observer panics as it hears of a failure. Nobody can give back a
             // ticket that it does not know of.
             Exit::ObserverPanics => match request {
-                Request::Write(Write::Enqueue { .. }) => return Fate::Lost,
+                Request::Write(Write::Enqueue { .. } | Write::EnqueueBehind) => {
+                    return Fate::Lost;
+                }
                 _ => return Fate::AnswerLost,
             },
         }

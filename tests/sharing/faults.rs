@@ -235,6 +235,7 @@ fn a_try_whose_answer_was_lost_is_withdrawn_and_begun_anew() {
         log.lock().push(match write {
             Write::TryShare { .. } => "try",
             Write::Evict { .. } => "end share",
+            Write::EnqueueBehind => "enqueue behind",
             Write::Enqueue { .. } => "enqueue",
             Write::Share { .. } => "share",
             _ => "other",
@@ -251,7 +252,10 @@ fn a_try_whose_answer_was_lost_is_withdrawn_and_begun_anew() {
     let guard = client.acquire_with("lost", permit).unwrap();
     assert!(guard.fencing_token() > beside.fencing_token());
     assert_eq!(sharers(&other, "lost"), 2);
-    assert_eq!(*writes.lock(), ["try", "end share", "enqueue", "share"]);
+    assert_eq!(
+        *writes.lock(),
+        ["try", "end share", "enqueue behind", "enqueue", "share"]
+    );
     drop((guard, beside));
     assert!(other.try_acquire("lost").unwrap().is_some());
 }

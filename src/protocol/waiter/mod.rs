@@ -232,7 +232,8 @@ impl Waiter {
     }
 
     fn applied(&mut self, record: LockRecord, now: Now) -> Step {
-        if let Some(why) = self.went_back(&record) {
+        let drew = matches!(self.goal, Goal::Try | Goal::Enqueue(_));
+        if let Some(why) = self.went_back(&record, drew) {
             return self.leave_what_was_taken(why, &record, now);
         }
         match self.goal.clone() {
@@ -281,7 +282,7 @@ impl Waiter {
     fn read(&mut self, record: Option<LockRecord>, now: Now) -> Step {
         let eventual = matches!(self.goal, Goal::Look(Consistency::Eventual));
         if let Some(record) = record.as_ref().filter(|_| !eventual)
-            && let Some(why) = self.went_back(record)
+            && let Some(why) = self.went_back(record, false)
         {
             // The number of our ticket may be somebody else's by now.
             self.ticket = None;
@@ -322,7 +323,7 @@ impl Waiter {
     fn refused(&mut self, seen: Option<LockRecord>, now: Now) -> Step {
         match (&self.goal, self.attempt.patience) {
             (Goal::EndShare(_), _) => self.unshared(now),
-            (Goal::Enqueue(Draw::Behind), _) => self.not_behind(seen.as_ref(), now),
+            (Goal::Enqueue(Draw::Behind), _) => self.not_behind(now),
             (Goal::Try, Patience::Queue) => self.enqueue(now),
             (Goal::Try, Patience::TryOnly) if seen.is_some() => self.confirmed(seen, now),
             (Goal::Try, Patience::TryOnly) => self.pursue(Goal::Confirm, now),

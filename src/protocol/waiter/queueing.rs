@@ -31,18 +31,11 @@ impl Waiter {
         }
     }
 
-    /// There is no ticket to draw one behind. If the lock is free and there is room it
-    /// may be ours by now; if not, the next ticket is drawn in any case, so that a
-    /// waiter in step with the holders is not refused for ever.
-    pub(super) fn not_behind(&mut self, seen: Option<&LockRecord>, now: Now) -> Step {
+    /// There is no ticket to draw one behind: the next one begins a turn. If the lock is
+    /// free it is ours at once.
+    pub(super) fn not_behind(&mut self, now: Now) -> Step {
         self.draw = Draw::Anyway;
-        let may_be_free =
-            seen.is_none_or(|record| record.is_free() && record.has_room(self.attempt.mode));
-        // Two tries of one attempt could not be told apart.
-        match may_be_free && !self.tried_blind {
-            true => self.pursue(Goal::Try, now),
-            false => self.enqueue(now),
-        }
+        self.enqueue(now)
     }
 
     /// A ticket was drawn, and left this record.
@@ -84,14 +77,16 @@ impl Waiter {
     }
 
     /// Whether the record has gone back, as one does that was restored from a backup: it
-    /// would give out tokens for the second time.
-    pub(super) fn went_back(&mut self, record: &LockRecord) -> Option<GaveUp> {
+    /// would give out tokens for the second time. If we `drew` a ticket just now, that is
+    /// the last one of this record, and nobody can have seen it before.
+    pub(super) fn went_back(&mut self, record: &LockRecord, drew: bool) -> Option<GaveUp> {
         let seen = self.watch.highest();
+        let found = match drew {
+            true => record.issued.previous(),
+            false => record.issued,
+        };
         self.watch.saw_ticket(record.issued);
-        (record.issued < seen).then_some(GaveUp::WentBack {
-            found: record.issued,
-            seen,
-        })
+        (found < seen).then_some(GaveUp::WentBack { found, seen })
     }
 
     /// Leaves, and gives back what the last write took.

@@ -35,9 +35,9 @@ impl Process {
         // A process whose first thread has ended looks like a zombie while others run.
         let threads = number(17)?;
         Some(Self {
-            pid: Pid::from_raw(pid.parse().ok()?)?,
-            parent: Pid::from_raw(number(1)?),
-            group: Pid::from_raw(number(2)?),
+            pid: id(pid)?,
+            parent: id(fields.get(1)?),
+            group: id(fields.get(2)?),
             ended: matches!(state, "Z" | "X") && threads <= 1,
             start: fields.get(19)?.parse().ok()?,
         })
@@ -86,13 +86,20 @@ pub(super) fn are_shown() -> bool {
         && Process::of(own).is_some()
 }
 
+/// The id of a process, or a group, that was written down. One that is about to vanish has
+/// the group -1.
+pub(super) fn id(text: &str) -> Option<Pid> {
+    let number = text.parse().ok().filter(|number| *number > 0)?;
+    Pid::from_raw(number)
+}
+
 /// All processes that are shown.
 fn all() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let pids = names.filter_map(|name| Pid::from_raw(name.parse().ok()?));
+    let pids = names.filter_map(|name| id(&name));
     pids.filter_map(Process::of).collect()
 }
 
@@ -112,7 +119,7 @@ pub(super) fn children(root: Pid) -> Option<Vec<Pid>> {
         if let Ok(list) = fs::read_to_string(thread.path().join("children")) {
             are_listed = true;
             let pids = list.split_ascii_whitespace();
-            children.extend(pids.filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+            children.extend(pids.filter_map(id));
         }
     }
     are_listed.then_some(children)
@@ -153,6 +160,16 @@ mod tests {
 
     fn pid(raw: i32) -> Pid {
         Pid::from_raw(raw).unwrap()
+    }
+
+    #[test]
+    fn a_process_that_vanishes_has_no_group() {
+        let line = "42 (a) X 0 -1 -1 0 -1 4228172 0 0 0 0 0 0 0 0 20 0 0 0 9876 0 0\n";
+        let read = Process::parse(line).unwrap();
+        assert_eq!((read.parent, read.group), (None, None));
+        for text in ["", "0", "-7", "x", "99999999999"] {
+            assert_eq!(id(text), None, "{text}");
+        }
     }
 
     fn process(id: i32, parent: i32) -> Process {

@@ -17,6 +17,8 @@ use rustix::net::{
 use rustix::process::Pid;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::processes;
+
 /// What becomes of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -46,7 +48,7 @@ impl Change {
     fn parse(line: &str) -> Option<Self> {
         let (what, value) = line.split_once(' ')?;
         match what {
-            "started" => Pid::from_raw(value.parse().ok()?).map(Self::Started),
+            "started" => processes::id(value).map(Self::Started),
             "not-started" => Some(Self::NotStarted(value.to_owned())),
             "stopped" => value.parse().ok().map(Self::Stopped),
             "continued" => Some(Self::Continued),
