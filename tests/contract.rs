@@ -5,7 +5,6 @@ mod common;
 mod races;
 
 use std::collections::HashMap;
-use std::mem;
 use std::time::Duration;
 
 use dynamodb_fifo_lock::protocol::{Consistency, Write, apply};
@@ -67,7 +66,7 @@ fn draw_write(dice: &mut StdRng, record: Option<&LockRecord>) -> Write {
             grace: GRACE,
             wall_ms,
         },
-        2 | 18..=20 => Write::EnqueueBehind,
+        2 | 18 => Write::EnqueueBehind,
         3 => Write::Claim {
             ticket,
             holder: holder(id),
@@ -91,7 +90,7 @@ fn draw_write(dice: &mut StdRng, record: Option<&LockRecord>) -> Write {
             id: id_of_holder,
             next: holder(id),
         },
-        9 | 10 => Write::TryShare {
+        9 | 10 | 20 => Write::TryShare {
             holder: holder(id),
             limit,
             start,
@@ -107,7 +106,7 @@ fn draw_write(dice: &mut StdRng, record: Option<&LockRecord>) -> Write {
             wall_ms,
         },
         13 | 14 => Write::Unshare { id: id_of_sharer },
-        15 => Write::Evict {
+        15 | 19 => Write::Evict {
             id: id_of_sharer,
             beats: beats + u64::from(dice.random_bool(0.3)),
         },
@@ -149,7 +148,7 @@ fn random_walks_agree_with_the_model() {
                 match expected {
                     Some(record) => {
                         applied += 1;
-                        *applied_of.entry(mem::discriminant(&write)).or_insert(0) += 1;
+                        *applied_of.entry(kind_of(&write)).or_insert(0) += 1;
                         model = Some(record);
                     }
                     None => refused += 1,
@@ -165,8 +164,14 @@ fn random_walks_agree_with_the_model() {
         }
         let rarest = applied_of.values().min();
         assert_eq!(applied_of.len(), KINDS, "{}", backend.name);
-        assert!(rarest > Some(&10), "{}: {rarest:?}", backend.name);
+        assert!(rarest > Some(&10), "{}: {applied_of:?}", backend.name);
     }
+}
+
+/// The name of a write.
+fn kind_of(write: &Write) -> String {
+    let all = format!("{write:?}");
+    all.split(' ').next().unwrap_or_default().into()
 }
 
 #[test]
