@@ -10,6 +10,11 @@ use dynamodb_fifo_lock::protocol::{
 use dynamodb_fifo_lock::record::{Holder, LockRecord, Mode, Sharer, TicketRow, TicketState};
 use dynamodb_fifo_lock::{HolderId, Ticket};
 
+#[path = "protocol/evidence.rs"]
+mod evidence;
+#[path = "protocol/refusals.rs"]
+mod refusals;
+
 const EPOCH_MS: u64 = 1_800_000_000_000;
 const MINUTE_MS: u64 = 60_000;
 
@@ -181,40 +186,6 @@ fn a_late_release_makes_nobody_look_abandoned() {
     assert_eq!(step, Step::GaveUp(GaveUp::Busy));
 }
 
-/// Somebody has shared the lock for longer than wall clocks can be apart, and lives. Who
-/// wants it alone has just drawn a ticket, and is about to claim.
-#[test]
-fn a_try_does_not_overtake_a_waiter_behind_an_old_reader() {
-    let millis = 10 * MINUTE_MS;
-    let mut record = shared(millis);
-    record.moved_at_ms = EPOCH_MS - 50 * MINUTE_MS;
-    let mut world = World::new(millis, record);
-    let mut writer = Waiter::new(attempt("writer", Patience::Queue));
-    let mut answer = Answer::Ready;
-    while writer.ticket().is_none() {
-        let Step::Write(write) = writer.step(answer, now(millis)) else {
-            panic!("it draws a ticket");
-        };
-        if matches!(write, Write::Enqueue { .. } | Write::EnqueueBehind) {
-            let drawn = apply(world.record.as_ref(), &write);
-            if let Some(record) = drawn {
-                world.record = Some(record);
-                break;
-            }
-        }
-        answer = Answer::Refused(world.record.clone());
-    }
-    let drawn = world.record.clone().unwrap();
-    assert!(!drawn.is_free(), "{drawn:?}");
-    let trying = Attempt {
-        mode: Mode::Shared { limit: 100 },
-        ..attempt("trying", Patience::TryOnly)
-    };
-    let step = world.run(&mut Waiter::new(trying), Answer::Ready);
-    assert_eq!(step, Step::GaveUp(GaveUp::Busy));
-    assert_eq!(world.record, Some(drawn), "the writer keeps its turn");
-}
-
 /// From the claim on the others count the lease. If that is shorter than the grace,
 /// the turn must not be held for as long as the grace.
 #[test]
@@ -333,34 +304,6 @@ fn who_does_not_wait_does_not_trust_an_expired_row() {
     let mut trying = Waiter::new(attempt("trying", Patience::TryOnly));
     let step = world.run(&mut trying, Answer::Ready);
     assert_eq!(step, Step::GaveUp(GaveUp::Busy));
-}
-
-/// The rows were read in time, but their reader did not run for a while. The waiter before
-/// it has renewed its row meanwhile.
-#[test]
-fn a_row_that_expires_while_the_answer_waits_has_not_expired() {
-    let millis = 10 * MINUTE_MS;
-    let mut record = idle(EPOCH_MS + millis);
-    let alive = Ticket::new(EPOCH_MS + 2);
-    record.issued = alive;
-    let mut waiter = waiting(millis, &mut record);
-    let late = millis + 5_000;
-    let step = waiter.step(Answer::Ready, now(late));
-    assert!(matches!(step, Step::Read(_)), "{step:?}");
-    let step = waiter.step(Answer::Read(Some(record)), now(late));
-    assert!(matches!(step, Step::Look { .. }), "{step:?}");
-    let row = TicketRow {
-        ticket: alive,
-        id: HolderId::new("alive"),
-        owner: "alive".into(),
-        state: TicketState::Waiting,
-        since_ms: EPOCH_MS + millis,
-        expires_at_s: (EPOCH_MS + late) / 1_000 + 5,
-    };
-    match waiter.step(Answer::Rows(vec![row]), now(late + 10_000)) {
-        Step::Write(Write::Advance { to, .. }) => assert_eq!(to, alive),
-        other => panic!("{other:?}"),
-    }
 }
 
 /// After an outage the polls come back to their pace step by step.
@@ -515,186 +458,4 @@ fn a_lease_that_is_over_before_it_is_known_begins_anew() {
         }) => assert_eq!(sent, at(millis + 20_000)),
         other => panic!("{other:?}"),
     }
-}
-
-/// The answer to a try took a whole lease, and its share was ended. What was meant for
-/// that share must not hit another one of the same attempt: its end may arrive late, and
-/// who saw it a while ago counts from then on.
-#[test]
-fn a_share_that_was_given_up_never_begins_again() {
-    let millis = 10 * MINUTE_MS;
-    let mut world = World::new(millis, idle(EPOCH_MS + millis));
-    let mut slow = Waiter::new(Attempt {
-        mode: Mode::Shared { limit: 5 },
-        ..attempt("slow", Patience::Queue)
-    });
-    let Step::Write(share) = slow.step(Answer::Ready, now(millis)) else {
-        panic!("it tries");
-    };
-    let seen = apply(world.record.as_ref(), &share).unwrap();
-    world.record = Some(seen.clone());
-    // Somebody tries, and remembers the share.
-    world.millis += 10;
-    let mut trying = Waiter::new(attempt("trying", Patience::TryOnly));
-    let step = world.run(&mut trying, Answer::Ready);
-    assert_eq!(step, Step::GaveUp(GaveUp::Busy));
-    world.millis += 25_000;
-    let step = world.run(&mut slow, Answer::Applied(seen));
-    assert!(matches!(step, Step::Granted(_)), "{step:?}");
-    let mut again = Waiter::new(Attempt {
-        watch: trying.watch().clone(),
-        ..attempt("again", Patience::TryOnly)
-    });
-    let step = world.run(&mut again, Answer::Ready);
-    assert_eq!(step, Step::GaveUp(GaveUp::Busy), "{:?}", world.record);
-}
-
-/// The record went back, and its tickets are given out for the second time. The word of
-/// whoever had one of them the first time must not be taken for that of its new owner,
-/// who may hold the lock on it without a claim.
-#[test]
-fn who_finds_that_the_record_went_back_says_nothing_about_its_ticket() {
-    let millis = 10 * MINUTE_MS;
-    let backup = idle(EPOCH_MS + millis);
-    let mut record = held(millis);
-    let mut before = waiting(millis, &mut record);
-    let (ticket, _) = before.ticket().unwrap();
-    let mut world = World::new(millis + 5_000, backup);
-    let step = world.run(&mut before, Answer::Ready);
-    assert!(
-        matches!(step, Step::GaveUp(GaveUp::WentBack { .. })),
-        "{step:?}"
-    );
-    // Its number is given out again, and has its turn.
-    let millis = world.millis;
-    let mut record = held(millis);
-    let mut owner = waiting_as(attempt("owner", Patience::Queue), millis, &mut record);
-    assert_eq!(owner.ticket().unwrap().0, ticket);
-    world.record = Some(released(&record, millis));
-    let step = world.run(&mut owner, Answer::Nudged);
-    let Step::Granted(grant) = step else {
-        panic!("{step:?}");
-    };
-    assert!(matches!(grant.title, Title::Turn { .. }), "{grant:?}");
-    let mut trying = Waiter::new(attempt("trying", Patience::TryOnly));
-    let step = world.run(&mut trying, Answer::Ready);
-    assert_eq!(step, Step::GaveUp(GaveUp::Busy), "{:?}", world.record);
-}
-
-/// Answers every request of the attempt in this way until it leaves. Returns for how long
-/// that took, and how many requests there were.
-fn fail_until_it_leaves(waiter: &mut Waiter, kind: FailureKind, began: u64) -> (u64, usize) {
-    let (mut millis, mut requests) = (began, 0);
-    let mut answer = Answer::Ready;
-    while !waiter.is_leaving() {
-        answer = match waiter.step(answer, now(millis)) {
-            Step::Pause(until) => {
-                millis = u64::try_from(until.since(at(0)).as_millis()).unwrap();
-                Answer::Ready
-            }
-            Step::GaveUp(why) => {
-                assert_eq!(why, GaveUp::Failed);
-                break;
-            }
-            _ => {
-                requests += 1;
-                Answer::Failed(Failure {
-                    maybe_applied: false,
-                    kind,
-                })
-            }
-        };
-    }
-    (millis - began, requests)
-}
-
-/// A wrong policy shows soon; a place in the queue is kept for longer; and an outage is
-/// survived for as long as the client says. Each to the millisecond, plus a request.
-#[test]
-fn a_refusal_is_borne_for_its_time_and_no_longer() {
-    let millis = 10 * MINUTE_MS;
-    for (kind, fresh, waits) in [
-        (FailureKind::Refused, 2_000, 15_000),
-        (FailureKind::Transient, 30_000, 30_000),
-        (FailureKind::Final, 0, 0),
-    ] {
-        let mut waiter = Waiter::new(attempt("a", Patience::Queue));
-        let (took, requests) = fail_until_it_leaves(&mut waiter, kind, millis);
-        assert_eq!(took, fresh, "{kind:?}");
-        assert_eq!(requests > 3, fresh > 0);
-        let mut record = held(millis);
-        let mut waiter = waiting(millis, &mut record);
-        let (took, _) = fail_until_it_leaves(&mut waiter, kind, millis);
-        assert_eq!(took, waits, "{kind:?}");
-        let mut waiter = Waiter::new(attempt("a", Patience::TryOnly));
-        let (took, requests) = fail_until_it_leaves(&mut waiter, kind, millis);
-        assert_eq!((took, requests), (0, 1), "who only tries does not wait");
-    }
-}
-
-/// Keys that expired while the network was away are not the end.
-#[test]
-fn the_time_of_an_outage_does_not_count_as_that_of_a_refusal() {
-    let millis = 10 * MINUTE_MS;
-    let mut record = held(millis);
-    let mut waiter = waiting(millis, &mut record);
-    let failed = |kind| {
-        Answer::Failed(Failure {
-            maybe_applied: false,
-            kind,
-        })
-    };
-    assert!(matches!(
-        waiter.step(Answer::Ready, now(millis)),
-        Step::Read(_)
-    ));
-    let later = millis + 20_000;
-    let pause = waiter.step(failed(FailureKind::Transient), now(later));
-    assert!(matches!(pause, Step::Pause(_)), "{pause:?}");
-    let look = waiter.step(Answer::Ready, now(later + 100));
-    assert!(matches!(look, Step::Read(_)), "{look:?}");
-    let pause = waiter.step(failed(FailureKind::Refused), now(later + 200));
-    assert!(matches!(pause, Step::Pause(_)), "{pause:?}");
-    // But both together are not borne for longer than an outage.
-    let (took, _) = fail_until_it_leaves(&mut waiter, FailureKind::Refused, later + 200);
-    assert_eq!(took, 9_800);
-}
-
-/// A waiter's wall clock is a second ahead of those that release the lock, so that each
-/// new turn looks old to it. It does not ask about each of them whether its waiter left.
-#[test]
-fn a_clock_that_is_a_second_ahead_makes_no_waiter_ask_about_every_turn() {
-    let millis = 10 * MINUTE_MS;
-    let mut record = held(millis);
-    // Others join, and this waiter behind them.
-    for _ in 0..20 {
-        record = apply(Some(&record), &Write::EnqueueBehind).unwrap();
-    }
-    let mut waiter = waiting(millis, &mut record);
-    let mut asked = 0;
-    for turn in 1..20 {
-        let (millis, turn_began) = (millis + turn * 100, millis + turn * 100 - 1_000);
-        record = apply(
-            Some(&record),
-            &Write::Release {
-                ticket: record.turn(),
-                id: HolderId::new("other"),
-                wall_ms: EPOCH_MS + turn_began,
-            },
-        )
-        .unwrap();
-        let mut answer = Answer::Ready;
-        loop {
-            match waiter.step(answer, now(millis)) {
-                Step::Pause(_) => break,
-                Step::Read(_) => answer = Answer::Read(Some(record.clone())),
-                Step::Look { .. } => {
-                    asked += 1;
-                    answer = Answer::Rows(Vec::new());
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-    assert!(asked < 5, "asked about {asked} of 19 turns");
 }
