@@ -114,8 +114,8 @@ const SHARE_HOLD_1: Plan = Plan {
 };
 
 /// The same, and holds until wall clocks can tell that nothing has moved for long.
-const SHARE_HOLD_12: Plan = Plan {
-    hold: Some(12),
+const SHARE_HOLD_10: Plan = Plan {
+    hold: Some(10),
     ..SHARE
 };
 
@@ -141,6 +141,12 @@ const PERMIT_OF_1: Plan = Plan {
 const TRY_TO_SHARE: Plan = Plan {
     patience: Patience::TryOnly,
     ..SHARE
+};
+
+/// The same, and holds for no longer than a moment.
+const TRY_TO_SHARE_HOLD_0: Plan = Plan {
+    hold: Some(0),
+    ..TRY_TO_SHARE
 };
 
 /// What one client does.
@@ -433,14 +439,14 @@ pub const ANEW: Bounds = Bounds {
 pub const OLD_READER: Bounds = Bounds {
     name: "old reader",
     scripts: &[
-        slow(0, &[SHARE_HOLD_12]),
-        slow(1, &[WAIT]),
-        fast(2, &[TRY_TO_SHARE]),
+        slow(0, &[SHARE_HOLD_10]),
+        slow(1, &[WAIT_HOLD_0]),
+        fast(2, &[TRY_TO_SHARE_HOLD_0]),
     ],
     eager: false,
-    horizon: 12,
+    horizon: 10,
     faults: 0,
-    large: (14, 0),
+    large: (12, 0),
     allowance: SKEW,
     ..READERS
 };
