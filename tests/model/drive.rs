@@ -12,7 +12,7 @@ use dynamodb_fifo_lock::{HolderId, Ticket};
 use super::Harness;
 use super::bounds::{ALLOWANCE, GRACE, HEARTBEAT, PRESENCE, Plan, SKEW, TIMEOUT};
 use super::mutation::Mutation;
-use super::state::{Doing, Lane, Law, Request, State, Strand};
+use super::state::{Client, Doing, Lane, Law, Request, State, Strand};
 
 /// The wall clock of slow clients at the beginning.
 pub const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -161,8 +161,8 @@ impl Harness {
             }
             Step::Granted(grant) => return self.granted(state, client, grant),
             Step::GaveUp(_) => {
-                self.remember(state, client);
                 let it = state.client(client);
+                remember(it);
                 it.doing = Doing::Idle;
                 it.presence = None;
                 it.nudge = None;
@@ -223,11 +223,11 @@ impl Harness {
         }
         let tick = state.tick;
         let plan = self.plan(state, client);
-        self.remember(state, client);
         let it = state.client(client);
         let id = grant.holder.id.clone();
         it.give_back_at = plan.hold.map(|hold| tick + hold);
         it.contended = it.waiting_with().is_some();
+        remember(it);
         it.entitled = it.entitled.max(entitled);
         it.doing = Doing::Holding;
         it.nudge = None;
@@ -236,19 +236,6 @@ impl Harness {
         it.tenure = Some(Tenure::new(grant, seconds(HEARTBEAT)));
         let known = it.presence.take().map(|presence| presence.ticket());
         dequeue(state, known, &id);
-    }
-
-    /// Keeps what the attempt that ends has seen for the client's next one, if there will
-    /// be one.
-    fn remember(&self, state: &mut State, client: usize) {
-        let all = self.bounds.scripts[client].acquisitions.len();
-        let it = state.client(client);
-        let asks_again = usize::from(it.begun) < all || !self.bounds.askers.is_empty();
-        if let Doing::Waiting(waiter) = &it.doing
-            && asks_again
-        {
-            it.watch = waiter.watch().clone();
-        }
     }
 
     /// The owner gives the lock back.
@@ -471,6 +458,13 @@ impl Harness {
 
     fn beats(&self, tenure: &Tenure, now: Now) -> bool {
         tenure.standing(now.moment) == Standing::Held
+    }
+}
+
+/// Keeps what the attempt that ends has seen for the client's next one.
+fn remember(client: &mut Client) {
+    if let Doing::Waiting(waiter) = &client.doing {
+        client.watch = waiter.watch().clone();
     }
 }
 
