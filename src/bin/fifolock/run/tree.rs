@@ -17,6 +17,10 @@ use super::processes::{self, Process};
 /// Between two looks at processes that were sent KILL.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// So many looks in a row have to find none: one look can miss a process that forks and ends
+/// while it is taken.
+const LOOKS: usize = 5;
+
 /// A process that was not stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Survivor {
@@ -71,12 +75,17 @@ impl Tree {
     /// that are left.
     pub(super) fn kill(&self, group: Option<Pid>, within: Duration) -> Vec<Survivor> {
         let until = Instant::now() + within;
+        let mut found_none = 0;
         loop {
             let sent = self.send(Signal::KILL, group);
-            // They fork meanwhile: only a look that finds no other is the last one.
+            // They fork meanwhile: only looks that find no other are the last ones.
             let mut pending = self.alive();
             pending.retain(|left| !sent.refused.iter().any(|other| left.is(other)));
-            if pending.is_empty() || Instant::now() >= until {
+            found_none = match pending.is_empty() {
+                true => found_none + 1,
+                false => 0,
+            };
+            if found_none >= LOOKS || Instant::now() >= until {
                 let pending = pending.iter().map(|left| Survivor::new(left, false));
                 return sent.into_refused().into_iter().chain(pending).collect();
             }
